@@ -1,0 +1,440 @@
+"""The command line: `python -m latentbook --help`. Heavy imports wait inside the commands, so that help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import functools
+import json
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import fields, is_dataclass, replace
+from types import ModuleType
+from typing import Any
+
+from latentbook import __version__
+from latentbook.profiles import NAMES as PROFILES
+
+DESCRIPTION = """\
+Run and check what stands behind the book: train every seed of an experiment, execute the notebooks,
+keep the numbers in the text equal to the measured ones."""
+
+EXAMPLES = """\
+examples:
+  python -m latentbook data                                      which digits would be used, and how to get MNIST
+  python -m latentbook reproduce                                 the experiments and their variants
+  python -m latentbook reproduce mix-and-match --seeds 0-4       train and measure five seeds of every variant
+  python -m latentbook reproduce primer --seeds 0 --set epochs=2 --results try
+                                                                 try another setting, away from the book's results
+  python -m latentbook bench mix-and-match --json                time a training step against a plainly written one
+  python -m latentbook execute 01                                run a chapter's notebook and keep its outputs
+  python -m latentbook numbers --check                           do the texts agree with the results?
+
+exit codes:
+  0  all went well        1  a run failed, or a check found something
+  2  a mistake in what was asked, or data that cannot be had        130  interrupted; what was finished is kept"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        if options.debug:
+            raise
+        print(f"latentbook: {error}", file=sys.stderr)
+        return 1 if isinstance(error, RuntimeError) else 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    whole = argparse.ArgumentParser(
+        prog="python -m latentbook",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28),
+    )
+    whole.add_argument("--version", action="version", version=f"latentbook {__version__}")
+    whole.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(function: Any, name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=function.__doc__)
+        sub.set_defaults(command=function)
+        return sub
+
+    def on_data(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--data", metavar="ROOT", help="folder of MNIST/raw (default: LATENTBOOK_DATA, the cache)")
+
+    def on_device(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+
+    sub = command(reproduce, "reproduce", "train and measure the seeds of an experiment")
+    sub.add_argument("experiment", nargs="?", help="its name; without one, the experiments are listed")
+    sub.add_argument("--seeds", type=seeds, default=seeds("0-4"), metavar="0-4,7", help="which seeds (default: 0-4)")
+    sub.add_argument("--variants", type=words, default=[], metavar="A,B", help="which variants (default: all)")
+    sub.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at the same time (default: 1)")
+    sub.add_argument("--fresh", action="store_true", help="forget what is recorded of these variants and start over")
+    sub.add_argument("--results", metavar="DIR", help="record there instead of in the book's results")
+    text = "another setting, as in model.alpha=32; needs --results"
+    sub.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE", help=text)
+    sub.add_argument("--offline", action="store_true", help="scikit-learn's digits instead of MNIST; needs --results")
+    on_data(sub)
+    on_device(sub)
+
+    sub = command(bench, "bench", "time a training step against a plainly written one")
+    sub.add_argument("experiment", help="its name")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    on_device(sub)
+
+    sub = command(train_judge, "train-judge", "train the independent judge again")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--output", metavar="FILE", help="where to save the weights (default: where the book finds them)")
+    on_data(sub)
+    on_device(sub)
+
+    sub = command(numbers, "numbers", "write the measured numbers into the texts")
+    sub.add_argument("--check", action="store_true", help="change nothing; tell what has parted")
+
+    sub = command(execute, "execute", "run notebooks and keep their outputs")
+    sub.add_argument("chapters", nargs="*", metavar="CHAPTER", help="such as 01 (default: all)")
+    sub.add_argument("--profile", choices=PROFILES, default="full", help="default: full")
+    sub.add_argument("--allow-offline", action="store_true", help="try a full run without MNIST, kept elsewhere")
+    on_data(sub)
+
+    sub = command(sync, "sync", "copy edits of the text into the executed notebooks")
+    sub.add_argument("chapters", nargs="*", metavar="CHAPTER", help="such as 01 (default: all)")
+    command(check, "check", "are the notebooks in step, fresh and whole?")
+    on_data(command(data, "data", "which digits would be used, and how to get MNIST"))
+    return whole
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """Train and measure the seeds of an experiment, each recorded as it ends. Seeds recorded already with the same
+    configuration are left out; an interrupted command can simply be given again."""
+    from latentbook.data import load_digits
+    from latentbook.experiments import EXPERIMENTS, results
+
+    if options.experiment is None:
+        for name, module in EXPERIMENTS.items():
+            print(f"{name}: {', '.join(module.VARIANTS)}")
+        return 0
+    module = _experiment(options.experiment)
+    if (options.set or options.offline) and not options.results:
+        raise ValueError("--set and --offline need --results DIR: the book's results are the book's settings on MNIST")
+    if unknown := [name for name in options.variants if name not in module.VARIANTS]:
+        raise ValueError(f"no variant {', '.join(unknown)}; {options.experiment} has: {', '.join(module.VARIANTS)}")
+    _check_device(options.device)
+    configs = {name: _with(module.VARIANTS[name], options.set) for name in options.variants or module.VARIANTS}
+    source = "offline" if options.offline else "mnist"
+    found = results.data_of(*(load_digits(split, root=options.data, source=source) for split in ("train", "test")))
+    waiting = _waiting(options, configs, found)
+    threads = max(1, _cores() // options.jobs)
+    print(f"{options.experiment}: {len(waiting)} run(s), {options.jobs} at a time, {threads} thread(s) each")
+    print(f"a run counts as failed for {module.THRESHOLD_TEXT}", flush=True)
+    crashed, start, forget = 0, time.perf_counter(), options.fresh
+    with _Workers(options.jobs, threads) as pool:
+        rest = (options.data, source, options.device, options.jobs == 1)
+        jobs = {pool.submit(_run_one, options.experiment, v, seed, configs[v], *rest): (v, seed) for v, seed in waiting}
+        for done, job in enumerate(as_completed(jobs), 1):
+            (variant, seed), run = jobs[job], _outcome(job)
+            if forget:  # not before there is something to put in their place
+                results.start_over(options.experiment, list(configs), options.results)
+                forget = False
+            place = (options.experiment, variant, seed, configs[variant], found)
+            results.record(*place, directory=options.results, **run)
+            crashed += not run["metrics"]
+            state = f"failed: {run['failed']}" if run["failed"] else "done"
+            so_far = f"[{done}/{len(waiting)}, {(time.perf_counter() - start) / 60:.1f} min]"
+            print(f"{so_far} {variant} seed {seed}: {state} ({run['seconds']:.0f} s)", flush=True)
+    _print_table(options.experiment, list(configs), options.results)
+    return 1 if crashed else 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Time our whole training step, batch assembly included, against a plainly written one in the same process."""
+    module = _experiment(options.experiment)
+    if not hasattr(module, "bench"):
+        raise ValueError(f"{options.experiment} has nothing to time")
+    _check_device(options.device)
+    found = module.bench(device=options.device)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        for name, number in found.items():
+            print(f"{name.replace('_', ' '):20} {f'{number:.3g}' if isinstance(number, float) else number}")
+    return 0
+
+
+def train_judge(options: argparse.Namespace) -> int:
+    """Train the independent judge, a small convnet unlike any chapter's model, and save its weights."""
+    from latentbook.data import load_digits
+    from latentbook.experiments import judge
+
+    _check_device(options.device)
+    train, test = (load_digits(split, root=options.data, source="mnist") for split in ("train", "test"))
+    _, accuracy = judge.train_judge(train, test, seed=options.seed, device=options.device, path=options.output)
+    print(f"test accuracy {accuracy:.2%}")
+    return 0
+
+
+def numbers(options: argparse.Namespace) -> int:
+    """Write the measured numbers into notebooks/*.md, book/*.md and README.md (run `sync` after it), and tell what no
+    marker ties to the results."""
+    from latentbook import numbers as prose
+    from latentbook.experiments.results import write_whole
+
+    texts, found = prose.sources(), 0
+    if not texts:
+        raise ValueError("no notebooks/*.md, book/*.md or README.md here; run this in the project's folder")
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        if not options.check and (fresh := prose.refresh(text)) != text:
+            write_whole(path, fresh)
+            print(f"{path}: refreshed")
+            text = fresh
+        problems = prose.drift(text) + prose.typed_by_hand(text)
+        for problem in problems:
+            print(f"{path}, {problem}")
+        found += len(problems)
+    print(f"{len(texts)} texts, {found} problem(s)")
+    return 1 if found else 0
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run notebooks from their sources. A full run on MNIST is written beside the source with its provenance, any other
+    under _build/executed/. A run that fails writes nothing."""
+    from latentbook import notebooks
+
+    for source in notebooks.sources(chapters=options.chapters):
+        print(f"{source.stem}: running, profile {options.profile}", flush=True)
+        say = functools.partial(print, flush=True)
+        target = notebooks.execute(source, options.profile, options.data, options.allow_offline, report=say)
+        print(f"{source.stem}: written to {target}")
+    return 0
+
+
+def sync(options: argparse.Namespace) -> int:
+    """Copy edits of the text into the executed notebooks, keeping their outputs; code needs a new execution."""
+    from latentbook import notebooks
+
+    changed, problems = notebooks.sync(chapters=options.chapters)
+    for line in [f"{path}: text copied" for path in changed] + problems:
+        print(line)
+    print(f"{len(changed)} notebook(s) changed, {len(problems)} to execute")
+    return 1 if problems else 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Tell what is wrong with the notebooks: out of step with their source, stale, not executed, failed, too large,
+    without alt text, or not from a full run on MNIST."""
+    from latentbook import notebooks
+
+    problems = notebooks.check()
+    print("\n".join(problems) or "the notebooks are in step, fresh and whole")
+    return 1 if problems else 0
+
+
+def data(options: argparse.Namespace) -> int:
+    """Tell which digits would be used here, and how to get MNIST."""
+    from latentbook.data import HOW_TO_GET_MNIST, load_digits
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said in words below
+        splits = [load_digits(split, root=options.data) for split in ("train", "test")]
+    for split in splits:
+        print(f"{split.split:5}  {split.source}  {len(split.labels):,} digits  sha256 {split.sha256}")
+    if splits[0].source != "mnist":
+        print(f"These are scikit-learn's digits, not MNIST. {HOW_TO_GET_MNIST}")
+    return 0
+
+
+def seeds(text: str) -> list[int]:
+    """`0-4,7` as [0, 1, 2, 3, 4, 7]."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise argparse.ArgumentTypeError(f"seeds are like 0-4 or 0,3,7, got {text!r}")
+        found |= set(range(first, last + 1))
+    return sorted(found)
+
+
+def words(text: str) -> list[str]:
+    """`a,b` as ["a", "b"]."""
+    return [word for word in text.split(",") if word]
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def setting(text: str) -> tuple[list[str], Any]:
+    """`model.alpha=32` as (["model", "alpha"], 32); what is no Python literal stays text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"a setting is NAME=VALUE, got {text!r}")
+    try:
+        return name.split("."), ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name.split("."), value
+
+
+def _experiment(name: str) -> ModuleType:
+    from latentbook.experiments import EXPERIMENTS
+
+    if name not in EXPERIMENTS:
+        raise ValueError(f"no experiment {name!r}; there are: {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]
+
+
+def _with(config: Any, settings: list[tuple[list[str], Any]]) -> Any:
+    """The configuration with some fields replaced, nested ones by their path."""
+    for (name, *rest), value in settings:
+        have = [field.name for field in fields(config)] if is_dataclass(config) else []
+        if name not in have:
+            raise ValueError(f"no setting {name!r}; there are: {', '.join(have) or 'none below'}")
+        config = replace(config, **{name: _with(getattr(config, name), [(rest, value)]) if rest else value})
+    return config
+
+
+def _waiting(options: argparse.Namespace, configs: dict[str, Any], found: dict[str, str]) -> list[tuple[str, int]]:
+    """The runs that are to be made, one seed of every variant before the next seed. Raises ResultsError for a clash."""
+    from latentbook.experiments import results
+
+    wanted = [(variant, seed) for seed in options.seeds for variant in configs]
+    if not results.path_of(options.experiment, options.results).exists():
+        return wanted
+    document = results.load(options.experiment, options.results)
+    if options.fresh:
+        document = results.without(document, list(configs))
+    for variant, config in configs.items():
+        if problem := results.conflict(document, variant, config, found):
+            raise results.ResultsError(problem)
+    recorded = {variant: entry["seeds"] for variant, entry in document["variants"].items()}
+    for variant in configs:
+        if there := [str(seed) for seed in options.seeds if seed in recorded.get(variant, [])]:
+            print(f"{variant}: recorded already and left out: seed {', '.join(there)}")
+    return [(variant, seed) for variant, seed in wanted if seed not in recorded.get(variant, [])]
+
+
+class _Workers(ProcessPoolExecutor):
+    """Worker processes that end with this one, however it ends: at Ctrl-C, when told to stop, or killed."""
+
+    def __init__(self, jobs: int, threads: int):
+        super().__init__(jobs, multiprocessing.get_context("spawn"), _prepare, (threads, os.getpid()))
+
+    def __enter__(self) -> _Workers:
+        self.before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+        if kind:
+            for process in multiprocessing.active_children():
+                process.terminate()
+        self.shutdown(cancel_futures=True)
+
+
+def _prepare(threads: int, parent: int) -> None:
+    """Make a worker ready: its share of the cores; deaf to Ctrl-C, as the parent stops it; gone when the parent is."""
+    import torch
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(threads)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@functools.cache
+def _splits(root: str | None, source: str) -> tuple[Any, Any]:
+    """The digits, loaded once a worker."""
+    from latentbook.data import load_digits
+
+    return load_digits("train", root=root, source=source), load_digits("test", root=root, source=source)
+
+
+def _run_one(
+    experiment: str, variant: str, seed: int, config: Any, root: str | None, source: str, device: str, progress: bool
+) -> dict[str, Any]:
+    """One run in a worker. The model stays there; an exception of the run, or a NaN, comes back as its reason."""
+    from latentbook.experiments import results
+
+    start, about = time.perf_counter(), {"hardware": results.machine(device)}
+    train, test = _splits(root, source)
+    try:
+        run = _experiment(experiment).run(
+            variant, seed, config=config, train=train, test=test, device=device, progress=progress
+        )
+        results.check_metrics(run.metrics, run.failed)
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+        return {**about, "metrics": {}, "failed": reason, "seconds": time.perf_counter() - start}
+    return {**about, "metrics": run.metrics, "failed": run.failed, "seconds": run.seconds}
+
+
+def _outcome(job: Future) -> dict[str, Any]:
+    try:
+        return job.result()
+    except BrokenProcessPool:
+        message = "a worker process died (out of memory?); what was finished is kept, go on with fewer --jobs"
+        raise RuntimeError(message) from None
+
+
+def _print_table(experiment: str, variants: list[str], directory: str | None) -> None:
+    """Mean and standard deviation over the recorded seeds, one block a variant."""
+    from latentbook.experiments import results
+
+    document = results.load(experiment, directory)
+    for variant in (v for v in variants if v in document["variants"]):
+        entry = document["variants"][variant]
+        print(f"\n{variant}: {len(entry['seeds'])} seed(s), {len(entry['failed'])} failed")
+        for metric, values in {**entry["metrics"], "seconds": entry["seconds"]}.items():
+            if values:
+                spread = f" ± {results.summarise(values, 'std'):.3g}" if len(values) > 1 else ""
+                print(f"  {metric:28} {results.summarise(values, 'mean'):.4g}{spread}")
+
+
+def _check_device(device: str) -> None:
+    """Raises ValueError for a device that torch does not know or this machine has not."""
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here ({why}); try --device cpu") from None
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    # A worker process finds a function by its module's name, and cannot import a package's "__main__" by that one.
+    from latentbook.__main__ import main as importable_main
+
+    sys.exit(importable_main())

@@ -1,0 +1,60 @@
+"""Distributions in closed form: the diagonal Gaussian by its mean and log-variance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def standard_normal(
+    shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Noise N(0, 1) of a shape, on the device and in the precision of `like`.
+
+    Drawn on the generator's own device and then moved, so one CPU generator serves every device.
+    """
+    device = like.device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=device).to(like)
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """N(mean, diag(exp(log_var))) over the last dimension.
+
+    mean, log_var: [..., latent], of one shape. Raises ValueError where the shapes differ.
+    Source: Kingma and Welling (2014), section 2.3 and appendices B and C.2.
+    """
+
+    mean: Float[Tensor, "*batch latent"]
+    log_var: Float[Tensor, "*batch latent"]
+
+    def __post_init__(self) -> None:
+        if self.mean.shape != self.log_var.shape:
+            raise ValueError(
+                f"mean and log_var must have one shape, got {list(self.mean.shape)} and {list(self.log_var.shape)}"
+            )
+
+    def sample(
+        self, noise: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*batch latent"]:
+        """mean + exp(log_var / 2) * noise: the reparameterised sample (Kingma and Welling, 2014, section 2.4)."""
+        if noise is None:
+            noise = standard_normal(self.mean.shape, self.mean, generator)
+        return self.mean + torch.exp(0.5 * self.log_var) * noise
+
+    def kl(self, other: DiagonalGaussian | None = None) -> Float[Tensor, "*batch latent"]:
+        """KL(self || other) in nats, per dimension; `other` is the standard normal if not given (appendix B)."""
+        if other is None:
+            return 0.5 * (self.mean.square() + self.log_var.exp() - 1 - self.log_var)
+        difference = self.log_var - other.log_var
+        distance = (self.mean - other.mean).square() * torch.exp(-other.log_var)
+        return 0.5 * (distance + difference.exp() - 1 - difference)
+
+    def log_prob(self, value: Tensor) -> Float[Tensor, "*batch latent"]:
+        """Log density of `value` in nats, per dimension."""
+        distance = (value - self.mean).square() * torch.exp(-self.log_var)
+        return -0.5 * (distance + self.log_var + math.log(2 * math.pi))

@@ -1,0 +1,181 @@
+"""How the book measures: an independent judge, diagnostics of a latent, diversity, probes, and the controls beside them."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from latentbook.data import Batch
+from latentbook.nets import dropout
+from latentbook.training import load_weights
+
+WEIGHTS = files("latentbook") / "weights"
+
+
+class Judge(nn.Module):
+    """A small convolutional classifier of digits, unlike any chapter's model: it alone says what a decoder drew."""
+
+    def __init__(self, channels: int = 16):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, channels, 5, stride=2, padding=2),  # 14x14
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),  # 7x7
+            nn.BatchNorm2d(2 * channels),
+            nn.ReLU(),
+            nn.Conv2d(2 * channels, 2 * channels, 3, padding=1),
+            nn.BatchNorm2d(2 * channels),
+            nn.ReLU(),
+            nn.MaxPool2d(2),  # 3x3
+            nn.Flatten(),
+        )
+        self.head = nn.Linear(2 * channels * 9, 10)
+
+    def forward(self, images: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 10"]:
+        """Logits of the ten digits."""
+        return self.head(self.features(images))
+
+    def loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """{"cross_entropy": [batch]} in nats; in training under dropout, and with the batch shifted by up to 2 pixels."""
+        if not self.training:
+            return {"cross_entropy": F.cross_entropy(self(batch.images), batch.labels, reduction="none")}
+        shift = torch.randint(-2, 3, (2,), generator=generator, device=generator.device if generator else None)
+        features = self.features(torch.roll(batch.images, tuple(shift.tolist()), dims=(2, 3)))
+        logits = self.head(dropout(features, 0.3, generator))
+        return {"cross_entropy": F.cross_entropy(logits, batch.labels, reduction="none")}
+
+
+@cache
+def load_judge(device: str | torch.device = "cpu") -> Judge:
+    """The shipped judge, trained on MNIST by `python -m latentbook train-judge`, in evaluation mode."""
+    return load_weights(Path(str(WEIGHTS / "judge.safetensors")), lambda config: Judge()).to(device)
+
+
+@torch.no_grad()
+def judged(
+    images: Float[Tensor, "n 1 28 28"], judge: nn.Module | None = None, batch_size: int = 2000
+) -> Int[Tensor, " n"]:
+    """The judge's label for each image. Give decoder means, never Bernoulli draws: the judge has seen smooth grey only."""
+    judge = load_judge(str(images.device)) if judge is None else judge
+    return torch.cat([judge(part).argmax(1) for part in images.split(batch_size)])
+
+
+def agreement(images: Float[Tensor, "n 1 28 28"], labels: Int[Tensor, " n"], judge: nn.Module | None = None) -> float:
+    """The share of images in which the judge sees the given label."""
+    return float((judged(images, judge) == labels).float().mean())
+
+
+# Diagnostics of a latent
+
+
+def active_units(kl: Float[Tensor, "n latent"], threshold: float = 0.01) -> int:
+    """How many latent dimensions carry information: mean KL(q || p) over the data above `threshold` nats."""
+    return int((kl.mean(0) > threshold).sum())
+
+
+# Quality and diversity of several samples for one input
+
+
+def bce(
+    probabilities: Float[Tensor, "*batch pixels"], target: Float[Tensor, "*#batch pixels"]
+) -> Float[Tensor, "*batch"]:
+    """Binary cross-entropy in nats, summed over the last dimension; `target` is broadcast."""
+    return F.binary_cross_entropy(probabilities, target.expand_as(probabilities), reduction="none").sum(-1)
+
+
+def pairwise_l2(samples: Float[Tensor, "n k pixels"]) -> Float[Tensor, " n"]:
+    """The mean Euclidean distance among the k samples of each input (0 where they are all the same).
+
+    Raises ValueError for fewer than two samples.
+    """
+    k = samples.shape[1]
+    if k < 2:
+        raise ValueError(f"pairwise_l2 compares samples: it needs at least 2 for each input, got {k}")
+    return torch.cdist(samples, samples, compute_mode="donot_use_mm_for_euclid_dist").sum((1, 2)) / (k * (k - 1))
+
+
+def best_of_k(samples: Float[Tensor, "n k pixels"], target: Float[Tensor, "n pixels"]) -> Float[Tensor, " n"]:
+    """The lowest binary cross-entropy among the k samples of each input, in nats."""
+    return bce(samples, target.unsqueeze(1)).amin(1)
+
+
+def variance_shares(grid: Float[Tensor, "n a b pixels"]) -> tuple[float, float, float]:
+    """Where the variance of samples comes from: the shares of two sources of randomness and of their interaction.
+
+    grid[:, i, j] is the sample made with the i-th draw of source a and the j-th of source b. Variance components of the
+    two-way random-effects layout (Searle, Casella and McCulloch, 1992, section 4.2), summed over pixels and averaged over
+    inputs; without replicates the residual is the interaction. Components estimated below 0 count as 0. Shares sum to 1.
+    Raises ValueError for fewer than two draws of a source, or samples that do not vary at all.
+    """
+    a, b = grid.shape[1:3]
+    if min(a, b) < 2:
+        raise ValueError(f"variance_shares needs at least 2 draws of each source, got {a} and {b}")
+    row, column = grid.mean(2, keepdim=True), grid.mean(1, keepdim=True)
+    mean = row.mean(1, keepdim=True)
+
+    def total(deviation: Tensor) -> float:
+        return float(deviation.square().sum((1, 2, 3)).mean())
+
+    residual = total(grid - row - column + mean) / ((a - 1) * (b - 1))
+    first = max(0.0, (b * total(row - mean) / (a - 1) - residual) / b)
+    second = max(0.0, (a * total(column - mean) / (b - 1) - residual) / a)
+    whole = first + second + residual
+    if whole == 0:
+        raise ValueError("the samples do not vary: there is no variance to share out")
+    return first / whole, second / whole, residual / whole
+
+
+# Probes and controls
+
+
+def probe(
+    train_codes: Float[Tensor, "n latent"],
+    train_labels: Int[Tensor, " n"],
+    test_codes: Float[Tensor, "m latent"],
+    test_labels: Int[Tensor, " m"],
+    kind: str = "linear",
+    seed: int = 0,
+) -> float:
+    """The accuracy with which labels can be read off frozen codes: fitted on train codes, scored on test codes.
+
+    kind: "linear" (logistic regression) or "mlp" (one hidden layer of 256 units), both of scikit-learn, on standardised
+    codes. Codes should be SAMPLED from the posterior, as the decoder receives them. Raises ValueError for another kind.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if kind == "linear":
+        classifier = LogisticRegression(max_iter=300)
+    elif kind == "mlp":
+        classifier = MLPClassifier(
+            256, batch_size=500, max_iter=40, early_stopping=True, n_iter_no_change=4, random_state=seed
+        )
+    else:
+        raise ValueError(f"kind must be linear or mlp, got {kind!r}")
+    fitted = make_pipeline(StandardScaler(), classifier).fit(train_codes.cpu().numpy(), train_labels.cpu().numpy())
+    return float(fitted.score(test_codes.cpu().numpy(), test_labels.cpu().numpy()))
+
+
+def shuffled(labels: Int[Tensor, " n"], seed: int = 0) -> Int[Tensor, " n"]:
+    """The same labels in a random order: the control of every probe (it should then score at chance)."""
+    return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)]
+
+
+def pixel_mean_bce(train: Float[Tensor, "n pixels"], test: Float[Tensor, "m pixels"]) -> float:
+    """The control of every reconstruction: the cross-entropy of always answering the training mean, in nats per image."""
+    mean = train.mean(0).clamp(1e-6, 1 - 1e-6)
+    return float(bce(mean.expand_as(test), test).mean())
+
+
+def grey_entropy(images: Float[Tensor, "n pixels"]) -> float:
+    """The cross-entropy of a perfect copy, in nats per image: what grey values read as Bernoulli means cost at least."""
+    return float(bce(images, images).mean())

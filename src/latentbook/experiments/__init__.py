@@ -1,0 +1,7 @@
+"""One file a chapter: hyper-parameters with their reasons, the run, its metrics."""
+
+from types import ModuleType
+
+from latentbook.experiments import mix_and_match, primer
+
+EXPERIMENTS: dict[str, ModuleType] = {"primer": primer, "mix-and-match": mix_and_match}

@@ -1,0 +1,349 @@
+"""Chapter 01's experiment: every way to let the condition in, at the same layer sizes, and what each is worth."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from latentbook import evaluation
+from latentbook.data import Digits, load_digits
+from latentbook.experiments.plain import plain_steps
+from latentbook.experiments.run import Run, finished
+from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
+from latentbook.nets import count_parameters, dense, dropout
+from latentbook.schedules import Schedule, constant, logistic, one_cycle
+from latentbook.training import Hook, TrainingRun, fit, initialise, load_weights, mean_terms, save_weights
+
+THRESHOLD_TEXT = (
+    "an exception, a NaN, or a reconstruction no better than the training mean (binary cross-entropy of 140 nats)"
+)
+THRESHOLD = 140.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """One variant: the model and how it is trained. The defaults are the original tutorial's."""
+
+    model: MixAndMatchConfig = field(default_factory=MixAndMatchConfig)
+    deterministic: bool = False  # the Completer: no latent at all
+    epochs: int = 50
+    batch_size: int = 128
+    learning_rate: float = 1e-4
+    schedule: str = (
+        "constant"  # or "one-cycle": up to the learning rate in 10 % of the steps, down to 0 by half a cosine
+    )
+    kl_weight: float = 1.0  # where the annealing ends; 1 is the ELBO
+    kl_midpoint: float = 2500  # logistic annealing of the KL weight
+    kl_slope: float = 0.002
+    curriculum_steps: int = 0  # alpha falls from hidden_dim (no perturbation) to the model's alpha over so many steps
+    samples: int = 18  # completions of each test digit, as in the original's figure
+
+
+BATCH_MASK = Config(MixAndMatchConfig(mask_per="batch"))
+EXAMPLE_MASK = Config()
+# 5,000 steps: by then the KL weight stands at 0.99, so both difficulties have come in together
+CURRICULUM = replace(EXAMPLE_MASK, curriculum_steps=5000)
+# What was changed, and what each step bought, stands in the chapter: "the ladder".
+CONDITIONAL = Config(MixAndMatchConfig(prior="conditional"), learning_rate=2e-3, schedule="one-cycle")
+BEST = replace(CONDITIONAL, kl_weight=1.5, kl_midpoint=500, kl_slope=0.01)
+
+# alpha moves the figures far more than the epochs after the 20th do; both ends of the sweep and its middle have the same number
+SWEEP_EPOCHS = 20
+
+VARIANTS: dict[str, Config] = {
+    "deterministic": Config(deterministic=True),
+    "concatenation": Config(MixAndMatchConfig(mixing="concatenation")),
+    "batch-mask": BATCH_MASK,
+    "example-mask": EXAMPLE_MASK,
+    "curriculum": CURRICULUM,
+    "best": BEST,
+    # steps of the ladder from example-mask to best, and the same recipe with concatenation
+    "example-mask-one-cycle": replace(EXAMPLE_MASK, learning_rate=2e-3, schedule="one-cycle"),
+    "conditional-one-cycle": CONDITIONAL,
+    "concatenation-best": replace(BEST, model=MixAndMatchConfig(prior="conditional", mixing="concatenation")),
+    "control": Config(epochs=20, learning_rate=1e-3, schedule="one-cycle"),
+} | {f"alpha-{alpha}": Config(MixAndMatchConfig(alpha=alpha), epochs=SWEEP_EPOCHS) for alpha in (0, 32, 64, 96, 128)}
+
+
+def build(config: Config, seed: int = 0) -> nn.Module:
+    """The variant's model with its initial weights drawn under a seed."""
+    kind = Completer if config.deterministic else MixAndMatch
+    return initialise(lambda: kind(config.model), seed)
+
+
+def learning_rate(config: Config, examples: int) -> Schedule:
+    """The learning rate over the steps of a training set of so many examples."""
+    if config.schedule == "constant":
+        return constant(config.learning_rate)
+    factor = one_cycle(config.epochs * -(-examples // config.batch_size))
+    return lambda step: config.learning_rate * factor(step)
+
+
+def kl_weight(config: Config) -> Schedule:
+    """The weight of the KL over the steps."""
+    annealing = logistic(config.kl_midpoint, config.kl_slope)
+    return lambda step: config.kl_weight * annealing(step)
+
+
+def curriculum(config: Config) -> Callable[[int], int]:
+    """alpha over the steps: from hidden_dim, where the decoder sees the condition alone, down to the model's alpha."""
+    first, last = config.model.hidden_dim, config.model.alpha
+    return lambda step: max(last, first - (first - last) * step // config.curriculum_steps)
+
+
+def train(
+    config: Config,
+    digits: Digits,
+    seed: int,
+    device: str = "cpu",
+    hooks: Sequence[Hook] = (),
+    progress: bool = True,
+    **options,
+) -> tuple[nn.Module, object]:
+    """Train one variant as its configuration says; returns the model and its history."""
+    model = build(config, seed)
+    history = fit(
+        model,
+        digits,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=learning_rate(config, len(digits)),
+        weights={"kl": kl_weight(config)},
+        arguments={"alpha": curriculum(config)} if config.curriculum_steps else None,
+        seed=seed,
+        device=device,
+        on_epoch_end=hooks,
+        progress=progress,
+        **options,
+    )
+    return model, history
+
+
+@torch.no_grad()
+def completions(model: nn.Module, condition: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+    """Several completions of every bottom: [n, samples, 500], each with its own z and its own mask row."""
+    return torch.stack([model.sample(condition, generator=generator) for _ in range(samples)], dim=1)
+
+
+def paste(top: Tensor, condition: Tensor) -> Tensor:
+    """Whole images [n, 1, 28, 28]: completed tops with the true bottoms under them."""
+    return torch.cat((top, condition), dim=-1).view(-1, 1, 28, 28)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, config: Config, test: Digits, seed: int) -> dict[str, float]:
+    """Every figure of the chapter's table for one trained model, on all given digits."""
+    model.eval()
+    generator = torch.Generator(test.images.device).manual_seed(seed + 1)
+    sums: dict[str, float] = {}
+    for batch in test.batches(1000):
+        top, condition = model.split(batch.images)
+        tops = completions(model, condition, config.samples, generator)
+        each = evaluation.bce(tops, top.unsqueeze(1))
+        bottoms = condition.unsqueeze(1).expand(-1, config.samples, -1)
+        hits = evaluation.judged(paste(tops, bottoms)).view(each.shape) == batch.labels.unsqueeze(1)
+        for name, value in {
+            "one_sample_bce": each.mean(1),
+            "best_of_18_bce": evaluation.best_of_k(tops, top),
+            "mean_of_18_bce": evaluation.bce(tops.mean(1), top),
+            "pairwise_l2": evaluation.pairwise_l2(tops),
+            "agreement": hits.float().mean(1),
+            "any_agreement": hits.any(1).float(),
+        }.items():
+            sums[name] = sums.get(name, 0.0) + float(value.sum())
+    metrics = {name: value / len(test) for name, value in sums.items()}
+    metrics["parameters"] = count_parameters(model)
+    terms = mean_terms(model, test, seed)
+    metrics["posterior_bce"] = terms["bce"]
+    if not config.deterministic:
+        per_unit = kl_per_dimension(model, test, generator)
+        metrics |= {"kl": terms["kl"], "active_units": evaluation.active_units(per_unit)}
+        if metrics["pairwise_l2"] > 1e-3:  # at alpha = hidden_dim the samples of one bottom are all the same
+            names = ("variance_share_z", "variance_share_mask", "variance_share_interaction")
+            metrics |= dict(zip(names, source_shares(model, test.take(slice(0, 500)), generator), strict=True))
+    return metrics
+
+
+@torch.no_grad()
+def kl_per_dimension(model: MixAndMatch, digits: Digits, generator: torch.Generator) -> Tensor:
+    """KL(q(z | x, c) || p(z | c)) for every digit and latent dimension: [n, latent], nats."""
+    parts = []
+    for batch in digits.batches(2000):
+        data, condition = model.split(batch.images)
+        features = model.condition_encoder(condition)
+        mask = model.mask(len(data), generator=generator, device=data.device)
+        parts.append(model.encode(model.data_encoder(data), features, mask).kl(model.prior(features)))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def source_shares(
+    model: MixAndMatch, digits: Digits, generator: torch.Generator, draws: int = 8
+) -> tuple[float, float, float]:
+    """Shares of the completions' variance that z, the mask and their interaction explain (z alone under concatenation)."""
+    if model.config.mixing == "concatenation":
+        return 1.0, 0.0, 0.0
+    _, condition = model.split(digits.images)
+    n, latent = len(condition), model.config.latent_dim
+    prior = model.prior(model.condition_encoder(condition))
+    noise = torch.randn(draws, n, latent, generator=generator, device=generator.device).to(condition)
+    zs = [prior.sample(noise[i]) for i in range(draws)]
+    masks = [model.mask(n, generator=generator, device=condition.device) for _ in range(draws)]
+    rows = [torch.stack([model.sample(condition, z=z, mask=mask) for mask in masks], 1) for z in zs]
+    return evaluation.variance_shares(torch.stack(rows, 1))
+
+
+class BottomClassifier(nn.Module):
+    """p(digit | bottom): what a perfect completer would know. The control of `agreement`."""
+
+    def __init__(self, config: MixAndMatchConfig):
+        super().__init__()
+        self.config = config
+        self.first, self.second = dense(config.condition_dim, 512), dense(512, 256)
+        self.head = nn.Linear(256, 10)
+
+    split = MixAndMatch.split
+
+    def forward(self, condition: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Logits of the ten digits for bottoms [batch, 284]; half of the features are dropped in training."""
+        rate = 0.5 if self.training else 0.0
+        hidden = dropout(self.first(condition), rate, generator)
+        return self.head(dropout(self.second(hidden), rate, generator))
+
+    def loss(self, batch, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """{"cross_entropy": [batch]}, nats."""
+        logits = self(self.split(batch.images)[1], generator)
+        return {"cross_entropy": nn.functional.cross_entropy(logits, batch.labels, reduction="none")}
+
+
+def run_control(config: Config, seed: int, train: Digits, test: Digits, device: str, progress: bool) -> Run:
+    """What the task allows: an ideal sampler's agreement (mean p(true digit | bottom)), and two constants of the data."""
+    start = time.perf_counter()
+    model = initialise(lambda: BottomClassifier(config.model), seed)
+    rate = learning_rate(config, len(train))
+    fit(
+        model,
+        train,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=rate,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    top, condition = model.split(test.images.to(device))
+    with torch.no_grad():
+        probabilities = model(condition).softmax(1)
+    labels = test.labels.to(device)
+    metrics = {
+        "agreement": float(probabilities.gather(1, labels.unsqueeze(1)).mean()),
+        "accuracy": float((probabilities.argmax(1) == labels).float().mean()),
+        "pixel_mean_bce": evaluation.pixel_mean_bce(model.split(train.images)[0], top.cpu()),
+        "grey_entropy": evaluation.grey_entropy(top),
+    }
+    return Run(metrics, None, time.perf_counter() - start, model)
+
+
+def run(
+    variant: str, seed: int, *, config: Config, train: Digits, test: Digits, device: str = "cpu", progress: bool = True
+) -> Run:
+    """Train and evaluate one seed of one variant. Its `seconds` are those of the training alone."""
+    if variant == "control":
+        return run_control(config, seed, train, test, device, progress)
+    model, history = globals()["train"](config, train, seed, device, progress=progress)
+    metrics = evaluate(model, config, test.to(device), seed)
+    failed = f"posterior_bce {metrics['posterior_bce']:.1f}" if metrics["posterior_bce"] > THRESHOLD else None
+    return finished(metrics, failed, history, model)
+
+
+def our_steps(digits: Digits, device: str = "cpu") -> Iterator[None]:
+    """An endless run of the library's own training steps, batch assembly included: each `next` is one."""
+    training = TrainingRun(
+        build(EXAMPLE_MASK).to(device).train(), digits.to(device), learning_rate=EXAMPLE_MASK.learning_rate
+    )
+    while True:
+        for batch in training.digits.batches(EXAMPLE_MASK.batch_size, training.order):
+            if len(batch.labels) == EXAMPLE_MASK.batch_size:
+                training.step(batch)
+                yield
+
+
+def bench(device: str = "cpu", rounds: int = 7, steps: int = 30) -> dict[str, Any]:
+    """Time our whole step against the plainly written one, in turns in this process.
+
+    The medians over `rounds` of `steps` each, in milliseconds a step; `matmul_share` is the share of this machine's
+    matrix-product peak (measured on 1024 x 1024 float32) that our step's matrix products reach over the whole step.
+    """
+    digits = load_digits("train", source="offline").take(slice(0, 1280))
+    contestants = {"ours": our_steps(digits, device), "plain": plain_steps(digits)}
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds + 1):  # the first round warms up
+        for name, run_of in contestants.items():
+            start = time.perf_counter()
+            for _ in range(steps):
+                next(run_of)
+            if device != "cpu":
+                torch.cuda.synchronize()
+            times[name].append(1e3 * (time.perf_counter() - start) / steps)
+    ours, plain = (statistics.median(times[name][1:]) for name in ("ours", "plain"))
+    with FlopCounterMode(display=False) as counter:
+        next(contestants["ours"])
+    peak = matmul_peak(device)
+    return {
+        "experiment": "mix-and-match",
+        "ours_ms": ours,
+        "plain_ms": plain,
+        "ratio": plain / ours,
+        "matmul_share": counter.get_total_flops() / (ours * 1e-3) / peak,
+        "matmul_peak_gflops": peak / 1e9,
+        "mflop_per_step": counter.get_total_flops() / 1e6,
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
+
+
+def matmul_peak(device: str = "cpu", size: int = 1024, repeats: int = 9) -> float:
+    """Floating-point operations a second of a float32 matrix product: the best of some repeats."""
+    a, b = (torch.randn(size, size, device=device) for _ in range(2))
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        a @ b
+        if device != "cpu":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+STATES = ("example-mask", "best")  # the variants whose trained state (seed 0) is shipped
+
+
+def state_path(variant: str) -> Path:
+    """Where the shipped state of a variant stands."""
+    return Path(str(evaluation.WEIGHTS / f"mix-and-match-{variant}.safetensors"))
+
+
+def save_state(variant: str, digits: Digits, device: str = "cpu", progress: bool = True) -> Path:
+    """Train seed 0 of a variant as its configuration says and ship its state; returns the file."""
+    model, history = train(VARIANTS[variant], digits, 0, device, progress=progress)
+    finished({}, None, history, model)  # an interrupted training ships nothing
+    notes = {"variant": variant, "seed": 0, "data": {"source": digits.source, "hash": digits.sha256}}
+    save_weights(state_path(variant), model, **notes)
+    return state_path(variant)
+
+
+def load_state(variant: str) -> MixAndMatch:
+    """The shipped model of a variant, in evaluation mode. Raises ValueError for one that is not shipped."""
+    if variant not in STATES:
+        raise ValueError(
+            f"a trained state is shipped of {', '.join(STATES)}, not of {variant!r}: train it with `train`"
+        )
+    return load_weights(state_path(variant), lambda config: MixAndMatch(MixAndMatchConfig(**config)))

@@ -1,0 +1,123 @@
+"""Chapter 00's experiment: what the weight of the KL buys, and two ways to make a posterior collapse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from latentbook import evaluation
+from latentbook.data import Digits
+from latentbook.experiments.run import Run, finished
+from latentbook.training import Hook, fit, initialise, mean_terms
+from latentbook.vae import VAE, VAEConfig
+
+THRESHOLD_TEXT = (
+    "an exception, a NaN, or a reconstruction worse than the training mean "
+    "(a collapsed posterior is a result here, not a failure)"
+)
+THRESHOLD = 215.0  # nats: a little above the training mean's 206
+
+
+@dataclass(frozen=True)
+class Config:
+    """One variant of the primer's VAE."""
+
+    model: VAEConfig = field(default_factory=VAEConfig)
+    kl_weight: float = 1.0  # 1 is the ELBO; beta of the beta-VAE (Higgins et al., 2017)
+    epochs: int = 8  # the test ELBO changes by about a nat an epoch by then; the sweep needs no more
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+
+
+KL_WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+VARIANTS: dict[str, Config] = {f"kl-weight-{weight:g}": Config(kl_weight=weight) for weight in KL_WEIGHTS} | {
+    "teacher-forcing": Config(VAEConfig(teacher_forcing=True)),
+    "untrained": Config(epochs=0),
+}
+
+
+def train(
+    config: Config,
+    digits: Digits,
+    seed: int,
+    device: str = "cpu",
+    hooks: Sequence[Hook] = (),
+    progress: bool = True,
+    **options,
+) -> tuple[VAE, object]:
+    """Train one variant as its configuration says; returns the model and its history."""
+    model = initialise(lambda: VAE(config.model), seed)
+    history = fit(
+        model,
+        digits,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weights={"kl": config.kl_weight},
+        seed=seed,
+        device=device,
+        on_epoch_end=hooks,
+        progress=progress,
+        **options,
+    )
+    return model, history
+
+
+@torch.no_grad()
+def codes(model: VAE, digits: Digits, seed: int) -> tuple[Tensor, Tensor]:
+    """A sampled code [n, latent] and the KL of every dimension [n, latent] for each digit."""
+    generator = torch.Generator(digits.images.device).manual_seed(seed)
+    parts = [model.encode(batch.images) for batch in digits.batches(5000)]
+    return torch.cat([part.sample(generator=generator) for part in parts]), torch.cat([part.kl() for part in parts])
+
+
+@torch.no_grad()
+def swap(model: VAE, digits: Digits, z: Tensor) -> tuple[float, float]:
+    """The intervention: decode digit a with the code of another digit b of another class. Whom does the picture follow?
+
+    Returns the shares judged to be b's class (the latent is heard) and a's (with teacher forcing: the neighbours are).
+    """
+    other = torch.roll(torch.arange(len(digits), device=z.device), 1)
+    differ = digits.labels != digits.labels[other]
+    logits = model.decode(z[other][differ], digits.images[differ])
+    seen = evaluation.judged(logits.sigmoid().view(-1, 1, 28, 28))
+    return tuple(float((seen == labels[differ]).float().mean()) for labels in (digits.labels[other], digits.labels))
+
+
+def evaluate(model: VAE, train: Digits, test: Digits, seed: int, probe_examples: int = 20_000) -> dict[str, float]:
+    """The four diagnostics, and the two terms of the ELBO, on all given digits."""
+    model.eval()
+    terms = mean_terms(model, test, seed)
+    z, kl = codes(model, test, seed)
+    fitted = train.take(slice(0, probe_examples)).to(z.device)
+    train_codes, _ = codes(model, fitted, seed + 1)
+    follows_code, follows_image = swap(model, test, z)
+    return {
+        "bce": terms["bce"],
+        "kl": terms["kl"],
+        "negative_elbo": terms["bce"] + terms["kl"],
+        "active_units": evaluation.active_units(kl),
+        "follows_code": follows_code,
+        "follows_image": follows_image,
+        "z_probe_linear": evaluation.probe(train_codes, fitted.labels, z, test.labels),
+        "z_probe_shuffled": evaluation.probe(train_codes, evaluation.shuffled(fitted.labels), z, test.labels),
+        "pixel_mean_bce": evaluation.pixel_mean_bce(
+            train.images.flatten(1), test.images.flatten(1).to(train.images.device)
+        ),
+    }
+
+
+def run(
+    variant: str, seed: int, *, config: Config, train: Digits, test: Digits, device: str = "cpu", progress: bool = True
+) -> Run:
+    """Train (unless untrained) and evaluate one seed of one variant. Its `seconds` are those of the training alone."""
+    if config.epochs == 0:
+        model: nn.Module = initialise(lambda: VAE(config.model), seed).to(device)
+        return Run(evaluate(model, train, test.to(device), seed), None, 0.0, model)
+    model, history = globals()["train"](config, train, seed, device, progress=progress)
+    metrics = evaluate(model, train, test.to(device), seed)
+    failed = f"bce {metrics['bce']:.1f}" if metrics["bce"] > THRESHOLD else None
+    return finished(metrics, failed, history, model)

@@ -1,0 +1,296 @@
+"""The book's plots and diagrams: one style, one colour a concept, never colour alone."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.resources import as_file, files
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from torch import Tensor
+
+COLOURS = {
+    "data": "#0072B2",
+    "condition": "#E69F00",
+    "latent": "#009E73",
+    "class": "#CC79A7",
+    "style": "#56B4E9",
+    "presence": "#D55E00",
+    "attention": "#D55E00",
+}
+HATCHES = {"data": "", "condition": "////", "latent": "...."}
+
+
+def use_style() -> None:
+    """Set the book's look for every plot that follows."""
+    with as_file(files("latentbook") / "latentbook.mplstyle") as path:
+        plt.style.use(path)
+
+
+def pixels(images: Tensor | np.ndarray) -> np.ndarray:
+    """Images of any leading shape as an array [n, 28, 28] for plotting."""
+    array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    return array.reshape(-1, 28, 28)
+
+
+def mosaic(images: Tensor | np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
+    """Images [n, ..., 28, 28] laid out row by row on one canvas, black ink on white, `gap` white pixels between."""
+    array = pixels(images)
+    rows = -(-len(array) // columns)
+    canvas = np.zeros((rows * (28 + gap) - gap, columns * (28 + gap) - gap), array.dtype)
+    for i, image in enumerate(array):
+        top, left = (i // columns) * (28 + gap), (i % columns) * (28 + gap)
+        canvas[top : top + 28, left : left + 28] = image
+    return canvas
+
+
+def show_digits(
+    images: Tensor | np.ndarray,
+    columns: int,
+    *,
+    title: str = "",
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    scale: float = 0.42,
+) -> Figure:
+    """One mosaic of digits (grey values 0 to 1, no rescaling), with labels along its rows and columns."""
+    array = pixels(images)
+    rows = -(-len(array) // columns)
+    figure, axes = plt.subplots(figsize=(scale * columns + 0.3 + (1.0 if row_labels else 0), scale * rows + 0.3))
+    axes.imshow(mosaic(array, columns), vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title)
+    if row_labels:
+        axes.set_yticks([30 * i + 14 for i in range(rows)], row_labels)
+    if column_labels:
+        axes.xaxis.tick_top()
+        axes.set_xticks([30 * i + 14 for i in range(columns)], column_labels)
+    axes.tick_params(length=0)
+    return figure
+
+
+def completions_grid(truth: Tensor, conditions: Tensor, completions: Tensor) -> Figure:
+    """The original's figure: one row a digit; columns: the truth, the condition, then the completions.
+
+    truth: [n, 784]; conditions: [n, 284], the bottoms; completions: [n, k, 500], the tops, shown over the true bottoms.
+    """
+    n, k = completions.shape[:2]
+    blank = np.zeros((n, 1, 500), np.float32)
+    bottoms = conditions.cpu().numpy()[:, None]
+    shown = np.concatenate([blank, completions.cpu().numpy()], 1)
+    rest = np.concatenate([shown, np.repeat(bottoms, k + 1, 1)], 2)
+    everything = np.concatenate([truth.cpu().numpy()[:, None], rest], 1)
+    labels = ["true", "given", *[""] * k]
+    figure = show_digits(everything, k + 2, column_labels=labels, scale=0.42)
+    axes = figure.axes[0]
+    axes.tick_params(axis="x", labelsize=8)
+    axes.text((2 * 30 + (k + 2) * 30) / 2, -6, f"{k} completions", ha="center", va="bottom", fontsize=10)
+    for column, colour in ((0, COLOURS["data"]), (1, COLOURS["condition"]), (2, COLOURS["latent"])):
+        width = 30 * k - 2 if column == 2 else 28
+        axes.add_patch(
+            Rectangle((30 * column - 1.5, -2.5), width + 2, 30 * n + 2, fill=False, edgecolor=colour, linewidth=1.6)
+        )
+    axes.set_xlim(-3, 30 * (k + 2))
+    axes.set_ylim(30 * n + 1, -4)
+    return figure
+
+
+def curves(
+    histories: Mapping[str, Sequence[float]],
+    *,
+    ylabel: str,
+    xlabel: str = "epoch",
+    start: int = 1,
+    axes: Axes | None = None,
+) -> Axes:
+    """One line a name, each with its own colour, dash and marker."""
+    axes = plt.subplots(figsize=(6, 3))[1] if axes is None else axes
+    for (name, values), marker in zip(histories.items(), "osD^vPX", strict=False):
+        axes.plot(
+            range(start, start + len(values)), values, marker=marker, markevery=max(1, len(values) // 8), label=name
+        )
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.legend()
+    return axes
+
+
+def spread(
+    axes: Axes,
+    x: Sequence[float],
+    values: Sequence[Sequence[float]],
+    *,
+    label: str,
+    colour: str,
+    marker: str = "o",
+    dash: str = "-",
+) -> None:
+    """The mean over seeds as a line, every single seed as a faint mark: values[i] holds the seeds at x[i]."""
+    axes.plot(x, [np.mean(v) for v in values], dash, color=colour, marker=marker, label=label)
+    for position, seeds in zip(x, values, strict=True):
+        axes.plot([position] * len(seeds), seeds, linestyle="", marker=marker, color=colour, alpha=0.35, markersize=3)
+
+
+class Table:
+    """A Markdown table that notebooks, the page and code hosts all show as one."""
+
+    def __init__(self, header: Sequence[str], rows: Iterable[Sequence[Any]]):
+        self.header, self.rows = list(header), [list(row) for row in rows]
+
+    def _repr_markdown_(self) -> str:
+        align = [":--", *["--:"] * (len(self.header) - 1)]
+        lines = [self.header, align, *self.rows]
+        return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+    def __repr__(self) -> str:
+        return self._repr_markdown_()
+
+
+def results_table(
+    rows: Mapping[str, Mapping[str, Any]],
+    columns: Mapping[str, tuple[str, Callable[[float], str]]],
+    first: str = "variant",
+) -> Table:
+    """Mean and spread over seeds: rows name -> {metric: list of seeds, or one number}; columns metric -> (heading, format).
+
+    The spread after ± is the standard deviation over seeds; a metric that a row lacks is shown as –.
+    """
+
+    def cell(values: Any, show: Callable[[float], str]) -> str:
+        if values is None:
+            return "–"
+        if not isinstance(values, Sequence):
+            return show(values)
+        if len(values) == 1 or np.std(values) == 0:
+            return show(float(np.mean(values)))
+        return f"{show(float(np.mean(values)))} ± {show(float(np.std(values, ddof=1)))}"
+
+    body = [
+        [name, *(cell(metrics.get(key), show) for key, (_, show) in columns.items())] for name, metrics in rows.items()
+    ]
+    return Table([first, *(heading for heading, _ in columns.values())], body)
+
+
+class Source:
+    """The library's own code for some classes and functions, as it runs, shown as a Markdown code block everywhere."""
+
+    def __init__(self, *objects: Any):
+        self.code = "\n\n".join(inspect.getsource(thing).rstrip() for thing in objects)
+
+    def _repr_markdown_(self) -> str:
+        return f"```python\n{self.code}\n```"
+
+    def __repr__(self) -> str:
+        return self.code
+
+
+# Diagrams
+
+
+def cells(
+    axes: Axes, x: float, y: float, kinds: Sequence[str], width: float = 0.32, height: float = 0.42, label: str = ""
+) -> None:
+    """A feature vector as a row of cells; each kind ("data", "condition", "latent") has its colour and its hatching."""
+    for i, kind in enumerate(kinds):
+        axes.add_patch(
+            Rectangle(
+                (x + i * width, y),
+                width * 0.92,
+                height,
+                facecolor=COLOURS[kind],
+                hatch=HATCHES[kind],
+                edgecolor="white",
+                linewidth=0.6,
+            )
+        )
+    if label:
+        axes.text(x, y + height + 0.08, label, ha="left", va="bottom", fontsize=9)
+
+
+def box(
+    axes: Axes, x: float, y: float, text: str, width: float = 1.5, height: float = 0.6, colour: str = "#444444"
+) -> None:
+    """A network or an operation: a rounded box around its name, centred on (x, y)."""
+    patch = FancyBboxPatch(
+        (x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0.05", facecolor="#f6f6f6", edgecolor=colour
+    )
+    axes.add_patch(patch)
+    axes.text(x, y, text, ha="center", va="center", fontsize=9)
+
+
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], bend: float = 0.0) -> None:
+    """An arrow between two points, straight unless bent."""
+    axes.add_patch(
+        FancyArrowPatch(
+            start,
+            end,
+            arrowstyle="-|>",
+            mutation_scale=11,
+            color="#444444",
+            linewidth=1.1,
+            connectionstyle=f"arc3,rad={bend}",
+        )
+    )
+
+
+def sheet(width: float, height: float, scale: float = 1.0) -> tuple[Figure, Axes]:
+    """An empty sheet for a diagram, in units of its own, of one aspect."""
+    figure, axes = plt.subplots(figsize=(width * scale, height * scale))
+    axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+    axes.axis("off")
+    return figure, axes
+
+
+def draw_vae() -> Figure:
+    """The VAE as a flow: x -> encoder -> q(z | x) -> sample -> decoder -> p(x | z), and where the two terms of the loss arise."""
+    figure, axes = sheet(11, 3.0, 0.8)
+    y = 1.9
+    axes.text(0.35, y, "$x$", color=COLOURS["data"], fontsize=15, va="center", ha="center")
+    box(axes, 1.9, y, "encoder", colour=COLOURS["data"])
+    box(axes, 4.3, y, r"$q(z\,|\,x)$" + "\nmean, log-variance", 2.1, 0.8, COLOURS["latent"])
+    axes.text(6.35, y, "$z$", color=COLOURS["latent"], fontsize=15, va="center", ha="center")
+    box(axes, 8.0, y, "decoder", colour=COLOURS["data"])
+    axes.text(10.35, y, r"$p(x\,|\,z)$", color=COLOURS["data"], fontsize=13, va="center", ha="center")
+    for a, b in ((0.55, 1.05), (2.75, 3.25), (5.35, 6.15), (6.55, 7.15), (8.85, 9.75)):
+        arrow(axes, (a, y), (b, y))
+    axes.text(5.75, y + 0.42, "+ noise", fontsize=8, ha="center")
+    axes.text(4.3, 0.62, r"KL$(q(z\,|\,x)\,\|\,p(z))$" + "\nwhat the code costs", ha="center", va="center", fontsize=9)
+    arrow(axes, (4.3, 1.42), (4.3, 0.98))
+    axes.text(10.1, 0.62, r"$-\log p(x\,|\,z)$" + "\nwhat it is worth", ha="center", va="center", fontsize=9)
+    arrow(axes, (10.3, 1.6), (10.3, 0.98))
+    return figure
+
+
+def draw_mixing(mask: Sequence[bool]) -> Figure:
+    """Sampling and Resampling on both sides of the model, one cell a feature; the mask says which side each cell comes from."""
+    n = len(mask)
+    w = 0.32
+    figure, axes = sheet(15.2, 5.4, 0.66)
+    drawn = [i for i, on in enumerate(mask) if on]
+    for x, chosen, other, title, target in (
+        (0.3, "data", "condition", "encoder side", "to the posterior heads:\n" + r"$q(z\,|\,x, c)$"),
+        (8.1, "condition", "latent", "decoder side", "to the decoder:\n" + r"$p(x\,|\,z, c)$"),
+    ):
+        axes.text(x, 5.1, title, fontsize=11, weight="bold", va="center")
+        cells(axes, x, 3.75, [chosen] * n, label=f"{chosen} features")
+        cells(axes, x, 2.35, [other] * n, label=f"{other} features")
+        cells(axes, x, 0.75, [chosen if on else other for on in mask], label="mixed")
+        for i, on in enumerate(mask):
+            centre = x + i * w + 0.46 * w
+            if on:
+                axes.plot([centre, centre], [3.75, 3.62], color=COLOURS[chosen], lw=1.4)
+                axes.plot(centre, 3.58, marker="v", color=COLOURS[chosen], markersize=4)
+            else:
+                axes.plot([centre, centre], [2.35, 2.22], color=COLOURS[other], lw=1.4)
+                axes.plot(centre, 2.18, marker="v", color=COLOURS[other], markersize=4)
+        axes.text(x + n * w + 0.15, 3.95, f"kept where drawn\n({len(drawn)} of {n})", fontsize=8, va="center")
+        axes.text(x + n * w + 0.15, 2.55, f"kept elsewhere\n({n - len(drawn)} of {n})", fontsize=8, va="center")
+        axes.text(x + n * w + 0.15, 0.95, target, fontsize=8, va="center")
+        arrow(axes, (x + n * w / 2, 2.1), (x + n * w / 2, 1.55))
+    return figure

@@ -1,0 +1,219 @@
+"""Mix-and-Match perturbation (Aliakbarian et al., CVPR 2020, arXiv 1908.00733) on digits, beside the models it argues with.
+
+The task is the original tutorial's: complete a digit from its bottom. The first 500 pixels in row order are the data,
+the last 284 the condition. Three ways to let the condition in, at the same layer sizes:
+
+- `MixAndMatch`, mixing="resampling": a random half of the feature vector comes from each side (the paper, section 3);
+- `MixAndMatch`, mixing="concatenation": both feature vectors side by side, the usual conditional VAE (Sohn et al., 2015);
+- `Completer`: no latent at all, the condition decides alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from latentbook.data import Batch
+from latentbook.distributions import DiagonalGaussian, standard_normal
+from latentbook.nets import dense
+
+MIXINGS = ("resampling", "concatenation")
+PRIORS = ("standard", "conditional")
+PER = ("example", "batch")
+
+
+@dataclass(frozen=True)
+class MixAndMatchConfig:
+    """Sizes and choices; the defaults are the original tutorial's unless the comment says otherwise."""
+
+    data_dim: int = 500  # pixels to complete; 500 is row 17.86, so the cut is ragged, as in the original
+    condition_dim: int = 284  # pixels given
+    hidden_dim: int = 128  # features on either side: what is mixed
+    latent_dim: int = 32
+    alpha: int = 64  # how many of the hidden features are drawn: a count, not a rate
+    mask_per: str = "example"  # the original draws one mask for a whole batch: "batch"
+    mixing: str = "resampling"
+    prior: str = "standard"  # "conditional": a Gaussian read off the condition (not in the original)
+
+
+def sampling(
+    batch: int,
+    hidden_dim: int,
+    alpha: int,
+    per: str = "example",
+    generator: torch.Generator | None = None,
+    device: str | torch.device = "cpu",
+) -> Bool[Tensor, "batch hidden"]:
+    """Sampling (Mix-and-Match, section 3): draw `alpha` of the `hidden_dim` feature indices, uniformly, without replacement.
+
+    Returns a bool mask [batch, hidden_dim] with exactly alpha True in every row; per="batch" repeats one row.
+    Raises ValueError for an alpha that is not an int in 0..hidden_dim, an empty batch or an unknown `per`.
+    """
+    check_alpha(alpha, hidden_dim)
+    if batch < 1:
+        raise ValueError(f"the batch must hold at least one example, got {batch}")
+    if per not in PER:
+        raise ValueError(f"per must be one of {', '.join(PER)}, got {per!r}")
+    rows = batch if per == "example" else 1
+    scores = torch.rand(rows, hidden_dim, generator=generator, device=device if generator is None else generator.device)
+    drawn = scores.topk(alpha, dim=1, sorted=False).indices  # the alpha highest of hidden_dim random scores
+    mask = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, drawn, True)
+    return mask.to(device).expand(batch, hidden_dim)
+
+
+def resampling(
+    chosen: Float[Tensor, "batch hidden"], other: Float[Tensor, "batch hidden"], mask: Bool[Tensor, "batch hidden"]
+) -> Float[Tensor, "batch hidden"]:
+    """Resampling (Mix-and-Match, section 3): `chosen` where the mask is set, `other` elsewhere."""
+    return torch.where(mask, chosen, other)
+
+
+def check_alpha(alpha: int, hidden_dim: int) -> None:
+    """Raises ValueError unless alpha is an int between 0 and hidden_dim."""
+    if not isinstance(alpha, int) or isinstance(alpha, bool) or not 0 <= alpha <= hidden_dim:
+        raise ValueError(f"alpha must be an int between 0 and hidden_dim={hidden_dim}, got {alpha!r}")
+
+
+def check_pixels(name: str, pixels: Tensor, size: int) -> None:
+    """Raises ValueError unless pixels are [batch >= 1, size] in [0, 1], without NaN."""
+    if pixels.ndim != 2 or pixels.shape[1] != size or len(pixels) == 0:
+        raise ValueError(f"{name} must be [batch, {size}] with at least one row, got {list(pixels.shape)}")
+    low, high = pixels.aminmax()
+    if not (low >= 0 and high <= 1):  # also false for NaN
+        raise ValueError(f"{name} must hold grey values in [0, 1] without NaN, got values from {low:.3g} to {high:.3g}")
+
+
+class MixAndMatch(nn.Module):
+    """The conditional VAE of the original tutorial, with its mask as an argument and its two choices switchable."""
+
+    def __init__(self, config: MixAndMatchConfig = MixAndMatchConfig()):
+        super().__init__()
+        self.config = c = config
+        check_alpha(c.alpha, c.hidden_dim)
+        for name, given, allowed in (
+            ("mixing", c.mixing, MIXINGS),
+            ("prior", c.prior, PRIORS),
+            ("mask_per", c.mask_per, PER),
+        ):
+            if given not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {given!r}")
+        mixed_dim = c.hidden_dim if c.mixing == "resampling" else 2 * c.hidden_dim
+        self.data_encoder = dense(c.data_dim, c.data_dim // 2, c.hidden_dim)
+        self.condition_encoder = dense(c.condition_dim, c.condition_dim // 2, c.hidden_dim)
+        self.mean = nn.Linear(mixed_dim, c.latent_dim)
+        self.log_var = nn.Linear(mixed_dim, c.latent_dim)
+        self.latent_projection = dense(c.latent_dim, c.hidden_dim, norm=False)
+        self.decoder = nn.Sequential(dense(mixed_dim, c.hidden_dim), nn.Linear(c.hidden_dim, c.data_dim))
+        if c.prior == "conditional":
+            self.prior_mean, self.prior_log_var = (
+                nn.Sequential(dense(c.hidden_dim, c.hidden_dim, norm=False), nn.Linear(c.hidden_dim, c.latent_dim))
+                for _ in range(2)
+            )
+
+    def split(self, images: Float[Tensor, "batch 1 28 28"]) -> tuple[Tensor, Tensor]:
+        """The top of each image and its bottom: data [batch, 500], condition [batch, 284]."""
+        pixels = images.flatten(1)
+        check_pixels("images", pixels, self.config.data_dim + self.config.condition_dim)
+        return pixels[:, : self.config.data_dim], pixels[:, self.config.data_dim :]
+
+    def mask(
+        self, batch: int, alpha: int | None = None, generator: torch.Generator | None = None, device="cpu"
+    ) -> Tensor:
+        """A fresh mask [batch, hidden] by this model's own settings; `alpha` overrides the configured one."""
+        alpha = self.config.alpha if alpha is None else alpha
+        return sampling(batch, self.config.hidden_dim, alpha, self.config.mask_per, generator, device)
+
+    def combine(self, chosen: Tensor, other: Tensor, mask: Tensor) -> Float[Tensor, "batch mixed"]:
+        """How two feature vectors [batch, hidden] become one: resampling by the mask, or concatenation (no mask needed)."""
+        if self.config.mixing == "concatenation":
+            return torch.cat((chosen, other), dim=1)
+        if mask.shape != chosen.shape or mask.dtype != torch.bool:
+            raise ValueError(f"mask must be bool {list(chosen.shape)}, got {mask.dtype} {list(mask.shape)}")
+        return resampling(chosen, other, mask)
+
+    def encode(self, data_features: Tensor, condition_features: Tensor, mask: Tensor) -> DiagonalGaussian:
+        """q(z | x, c): data features at the drawn indices, condition features at the complement (section 3.1)."""
+        mixed = self.combine(data_features, condition_features, mask)
+        return DiagonalGaussian(self.mean(mixed), self.log_var(mixed))
+
+    def decode(
+        self, z: Float[Tensor, "batch latent"], condition_features: Tensor, mask: Tensor
+    ) -> Float[Tensor, "batch data"]:
+        """Logits of p(x | z, c): condition features at the drawn indices, latent features at the complement."""
+        return self.decoder(self.combine(condition_features, self.latent_projection(z), mask))
+
+    def prior(self, condition_features: Float[Tensor, "batch hidden"]) -> DiagonalGaussian:
+        """p(z | c): N(0, I), or, with prior="conditional", a Gaussian read off the condition."""
+        if self.config.prior == "conditional":
+            return DiagonalGaussian(self.prior_mean(condition_features), self.prior_log_var(condition_features))
+        zeros = condition_features.new_zeros(len(condition_features), self.config.latent_dim)
+        return DiagonalGaussian(zeros, zeros)
+
+    def loss(
+        self,
+        batch: Batch,
+        *,
+        alpha: int | None = None,
+        mask: Tensor | None = None,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """Per-example terms of the negative ELBO in nats: "bce" (summed over pixels) and "kl" (summed over dimensions).
+
+        Grey values are read as Bernoulli means, as the original does: the "bce" of a perfect copy is the pixels' own
+        entropy, not 0. `mask` [batch, hidden] and `noise` [batch, latent] may be passed in.
+        """
+        data, condition = self.split(batch.images)
+        if mask is None:
+            mask = self.mask(len(data), alpha, generator, data.device)
+        condition_features = self.condition_encoder(condition)
+        posterior = self.encode(self.data_encoder(data), condition_features, mask)
+        z = posterior.sample(noise, generator)
+        bce = F.binary_cross_entropy_with_logits(self.decode(z, condition_features, mask), data, reduction="none")
+        kl = posterior.kl(self.prior(condition_features) if self.config.prior == "conditional" else None)
+        return {"bce": bce.sum(1), "kl": kl.sum(1)}
+
+    def sample(
+        self,
+        condition: Float[Tensor, "batch condition"],
+        *,
+        z: Tensor | None = None,
+        mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "batch data"]:
+        """Completions: decoder means [batch, 500] in [0, 1] for given bottoms, z from the prior unless passed in."""
+        check_pixels("condition", condition, self.config.condition_dim)
+        features = self.condition_encoder(condition)
+        if z is None:
+            noise = standard_normal((len(condition), self.config.latent_dim), condition, generator)
+            z = self.prior(features).sample(noise)
+        if mask is None:
+            mask = self.mask(len(condition), generator=generator, device=condition.device)
+        return self.decode(z, features, mask).sigmoid()
+
+
+class Completer(nn.Module):
+    """The deterministic completer: the same condition encoder and decoder, no latent, no mask."""
+
+    def __init__(self, config: MixAndMatchConfig = MixAndMatchConfig()):
+        super().__init__()
+        self.config = c = config
+        self.condition_encoder = dense(c.condition_dim, c.condition_dim // 2, c.hidden_dim)
+        self.decoder = nn.Sequential(dense(c.hidden_dim, c.hidden_dim), nn.Linear(c.hidden_dim, c.data_dim))
+
+    split = MixAndMatch.split
+
+    def loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> dict[str, Float[Tensor, " batch"]]:
+        """{"bce": [batch]}: cross-entropy in nats, summed over the pixels to complete."""
+        data, condition = self.split(batch.images)
+        logits = self.decoder(self.condition_encoder(condition))
+        return {"bce": F.binary_cross_entropy_with_logits(logits, data, reduction="none").sum(1)}
+
+    def sample(self, condition: Tensor, *, generator: torch.Generator | None = None) -> Float[Tensor, "batch data"]:
+        """The one completion [batch, 500] in [0, 1] this model has for each bottom."""
+        check_pixels("condition", condition, self.config.condition_dim)
+        return self.decoder(self.condition_encoder(condition)).sigmoid()

@@ -1,0 +1,36 @@
+"""Small network parts that several chapters share."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+def dense(*sizes: int, norm: bool = True) -> nn.Sequential:
+    """Linear, BatchNorm (unless norm=False) and ReLU for every pair of neighbouring sizes: [..., sizes[0]] -> [..., sizes[-1]].
+
+    Raises ValueError for fewer than two sizes.
+    """
+    if len(sizes) < 2:
+        raise ValueError(f"dense needs an input and an output size, got {sizes}")
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += (
+            [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
+            if norm
+            else [nn.Linear(before, after), nn.ReLU()]
+        )
+    return nn.Sequential(*layers)
+
+
+def dropout(x: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:
+    """Inverted dropout (Srivastava et al., 2014) whose noise comes from a generator, so that a training run repeats exactly."""
+    kept = torch.rand(x.shape, generator=generator, device=x.device if generator is None else generator.device) >= rate
+    return x * kept.to(x) / (1 - rate)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many trainable numbers a model has."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,352 @@
+"""The book's notebooks: the MyST text is the source, the .ipynb beside it holds the outputs of one whole execution.
+
+Each executed notebook says in its metadata under "latentbook" where its outputs come from: data, versions, device,
+seconds, profile, the hash of its code with the library's, and the hash of every results file it reads. `check` finds
+what has parted from that since; `sync` copies edits of the text alone, which need no new execution.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from latentbook.experiments import results
+from latentbook.profiles import Profile
+
+PACKAGE = Path(__file__).resolve().parent
+LARGEST = 2_000_000  # bytes of an executed notebook
+NO_CODE = {
+    "ctx",
+    "kind",
+    "type_comment",
+    "type_params",
+    "type_ignores",
+}  # differ between Python versions, or are comments
+MACHINE_PATH = re.compile(
+    r"(?<![\w.:/])/(?:home|Users|root|tmp|var|usr|opt|mnt|srv|private|content|work)/[\w.+-]+|\b[A-Z]:\\\w"
+)
+PROGRESS = re.compile(r"\r|\d(?:it|s)/(?:s|it)\b|\d%\|")
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+class NotebookError(RuntimeError):
+    """A notebook that cannot be executed or kept; the message says which, why and what to do."""
+
+
+def sources(root: str | Path = ".", chapters: Sequence[str] = ()) -> list[Path]:
+    """The notebooks' sources, all or those of some chapters (`01`, or a file's name). Raises NotebookError for none."""
+    folder = Path(root, "notebooks")
+    found = sorted(folder.glob("[0-9][0-9]-*.md"))
+    names = {path: (path.stem[:2], path.stem, path.name) for path in found}
+    unknown = [chapter for chapter in chapters if not any(chapter in known for known in names.values())]
+    if unknown or not found:
+        have = ", ".join(path.stem for path in found) or f"none in {folder}; run this in the project's folder"
+        raise NotebookError(f"no chapter {', '.join(unknown) or 'at all'}; there are: {have}")
+    return [path for path in found if not chapters or set(chapters) & set(names[path])]
+
+
+def execute(
+    source: Path,
+    profile: str = "full",
+    data: str | Path | None = None,
+    allow_offline: bool = False,
+    report: Callable[[str], None] = print,
+) -> Path:
+    """Run one notebook from its source and write the .ipynb whole, with its provenance; returns where it stands.
+
+    Only a `full` run on MNIST is written beside the source, every other one under _build/executed/ in the same project.
+    A run that fails writes nothing. Raises NotebookError for a failing cell, or a full run without MNIST unless
+    `allow_offline`; FileNotFoundError where MNIST is needed and cannot be had.
+    """
+    facts = _digits(profile, data, allow_offline)
+    in_place = profile == "full" and facts["source"] == "mnist"
+    target = (source.parent if in_place else source.parent.parent / "_build" / "executed") / f"{source.stem}.ipynb"
+    notebook, start = read(source), time.perf_counter()
+    variables = {"LATENTBOOK_PROFILE": profile} | ({"LATENTBOOK_DATA": str(Path(data).resolve())} if data else {})
+    _run(notebook, source, variables, report)
+    _clean(notebook, source.resolve().parent.parent)
+    notebook.metadata["latentbook"] = {
+        "data": facts,
+        "versions": results.versions(),
+        "device": results.describe(results.machine(_device())),
+        "seconds": round(time.perf_counter() - start, 1),
+        "profile": profile,
+        "source_hash": source_hash(notebook),
+        "results": results_read(notebook),
+    }
+    write(notebook, target)
+    return target
+
+
+def sync(root: str | Path = ".", chapters: Sequence[str] = ()) -> tuple[list[Path], list[str]]:
+    """Copy edits of text and cell metadata into the executed notebooks, keeping the outputs.
+
+    Returns the notebooks rewritten, and one problem for each that needs a new execution instead.
+    """
+    changed, problems = [], []
+    for source in sources(root, chapters):
+        target = source.with_suffix(".ipynb")
+        if not target.exists():
+            problems.append(f"{target.name}: not executed yet; {_again(source)}")
+            continue
+        new, old = read(source), read(target)
+        if _code(new) != _code(old):
+            problems.append(f"{target.name}: the code has changed; {_again(source)}")
+            continue
+        for cell, executed in zip(_code_cells(new), _code_cells(old), strict=True):
+            cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
+        new.metadata = {**old.metadata, **new.metadata}
+        before = target.read_text(encoding="utf-8")
+        if _text(new) != before:
+            write(new, target)
+            changed.append(target)
+    return changed, problems
+
+
+def check(root: str | Path = ".") -> list[str]:
+    """What is wrong with the notebooks as they stand, one line each; empty where every pair is in step and fresh."""
+    problems = []
+    folder = Path(root, "notebooks")
+    for stray in sorted(folder.glob("*.ipynb")):
+        if not stray.with_suffix(".md").exists():
+            problems.append(f"{stray.name}: has no source; write {stray.stem}.md or remove it")
+    for source in sources(root):
+        target = source.with_suffix(".ipynb")
+        found = _problems(source, target) if target.exists() else [f"not executed; {_again(source)}"]
+        problems += [f"{target.name}: {problem}" for problem in found]
+    return problems
+
+
+def read(path: Path) -> Any:
+    """A notebook from its source or its .ipynb, cells numbered so that a new reading gives the same file."""
+    import jupytext
+
+    notebook = jupytext.read(path, fmt="md:myst" if path.suffix == ".md" else "ipynb")
+    for i, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{i:03d}"
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def write(notebook: Any, path: Path) -> None:
+    """Write an .ipynb whole or not at all."""
+    results.write_whole(path, _text(notebook))
+
+
+def source_hash(notebook: Any, package: Path = PACKAGE) -> str:
+    """One hash over a notebook's code cells and the code of every library module they import, directly or not.
+
+    Docstrings, comments and layout of the modules do not count; neither does a package's `__init__` unless a name is
+    imported from it. The hash is the same under every version of Python.
+    """
+    digest = hashlib.sha256("\n\f\n".join(_code(notebook)).encode())
+    for module in modules(notebook, package):
+        digest.update(f"\f{module}\f{_shape(_parse(package, module))}".encode())
+    return digest.hexdigest()
+
+
+def modules(notebook: Any, package: Path = PACKAGE) -> list[str]:
+    """The library's modules that a notebook's code imports, directly or not, by dotted name in alphabetical order."""
+    waiting = [name for code in _code(notebook) for name in _imported(ast.parse(_without_magics(code)), package)]
+    seen: set[str] = set()
+    while waiting:
+        if (name := waiting.pop()) not in seen:
+            seen.add(name)
+            waiting += _imported(_parse(package, name), package)
+    return sorted(seen)
+
+
+def results_read(notebook: Any, directory: str | Path | None = None) -> dict[str, str]:
+    """{name: sha256} of the results files named in the notebook's code: in quotes, alone or before a slash."""
+    code = "\n".join(_code(notebook))
+    folder = Path(directory or results.DIRECTORY)
+    named = [p for p in sorted(folder.glob("*.json")) if re.search(rf"[\"']{re.escape(p.stem)}[\"'/]", code)]
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in named}
+
+
+def _digits(profile: str, data: str | Path | None, allow_offline: bool) -> dict[str, str]:
+    """Source and hash of the digits that a notebook will find."""
+    from latentbook.data import load_digits
+
+    wanted = Profile(profile).source if profile != "full" or allow_offline else "mnist"
+    return results.data_of(*(load_digits(split, root=data, source=wanted) for split in ("train", "test")))
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _run(notebook: Any, source: Path, variables: dict[str, str], report: Callable[[str], None]) -> None:
+    """Execute the cells in place, in a fresh kernel in the source's folder."""
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    total = len(notebook.cells)
+
+    def said(cell: Any, cell_index: int) -> None:
+        if cell.cell_type == "code":
+            report(f"  {source.stem}: cell {cell_index + 1} of {total}")
+
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(source.parent)}},
+        record_timing=False,
+        store_widget_state=False,
+        on_cell_start=said,
+    )
+    quiet = {"TQDM_DISABLE": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    try:
+        client.execute(env={**os.environ, **quiet, **variables})
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        text = COLOURS.sub("", str(error)).strip()
+        raise NotebookError(f"{source.name} failed, nothing was written:\n{text}") from None
+
+
+def _clean(notebook: Any, root: Path) -> None:
+    """Take out of the outputs what belongs to this machine: paths, progress bars, views of widgets that are gone."""
+    places = {f"{root}/": "", str(root): ".", str(Path.home()): "~"}
+    for cell in _code_cells(notebook):
+        cell.outputs = [o for o in cell.outputs if not (o.get("name") == "stderr" and PROGRESS.search(o.text))]
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if WIDGET in data and {"text/html", "image/png"} & data.keys():
+                del data[WIDGET]  # the still picture stays
+            for holder, key in [(output, "text")] * ("text" in output) + [
+                (data, k) for k in data if k.startswith("text/")
+            ]:
+                for place, name in places.items():
+                    holder[key] = holder[key].replace(place, name)
+
+
+def _problems(source: Path, target: Path) -> Iterator[str]:
+    """What is wrong with one pair."""
+    wanted, notebook = read(source), read(target)
+    facts, again = notebook.metadata.get("latentbook", {}), _again(source)
+    if _cells(wanted) != _cells(notebook):
+        advice = again if _code(wanted) != _code(notebook) else "run `make sync`"
+        yield f"out of step with {source.name} {_first_difference(wanted, notebook)}; {advice}"
+    if not facts:
+        yield f"does not say where its outputs come from; {again}"
+    else:
+        if facts["source_hash"] != source_hash(wanted):
+            yield f"stale: its code or the library's has changed since it was executed; {again}"
+        if facts["results"] != (now := results_read(wanted)):
+            names = sorted(n for n in facts["results"].keys() | now.keys() if facts["results"].get(n) != now.get(n))
+            yield f"the results {', '.join(names)} have changed since it was executed; {again}"
+        if facts["profile"] != "full" or facts["data"]["source"] != "mnist":
+            yield f"holds a {facts['profile']} run on {facts['data']['source']}, not a full one on MNIST; {again}"
+    if (size := target.stat().st_size) > LARGEST:
+        yield f"is {size / 1e6:.1f} MB, {LARGEST / 1e6:.0f} MB are allowed; save smaller figures"
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type == "code":
+            yield from (f"cell {number} {problem}" for problem in _cell_problems(cell))
+
+
+def _cell_problems(cell: Any) -> Iterator[str]:
+    tags = cell.metadata.get("tags", [])
+    if cell.source.strip() and cell.execution_count is None and "skip-execution" not in tags:
+        yield "was not executed"
+    for output in cell.outputs:
+        data = output.get("data", {})
+        text = "\n".join([output.get("text", ""), *(v for k, v in data.items() if k.startswith("text/"))])
+        if output.output_type == "error" and "raises-exception" not in tags:
+            yield f"ended in an error ({output.ename})"
+        if found := MACHINE_PATH.search(text):
+            yield f"shows a path of one machine ({found[0]})"
+        if output.get("name") == "stderr" and PROGRESS.search(text):
+            yield "shows a progress bar"
+        pictures = any(kind.startswith("image/") for kind in data) and "text/html" not in data
+        if pictures and not _alt(cell):
+            yield "draws a figure without alt text (`mystnb: {image: {alt: ...}}` in the cell's metadata)"
+
+
+def _alt(cell: Any) -> str:
+    return str(cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")).strip()
+
+
+def _again(source: Path) -> str:
+    return f"run `make execute CHAPTER={source.stem[:2]}`"
+
+
+def _code_cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _code(notebook: Any) -> list[str]:
+    return [cell.source.strip() for cell in _code_cells(notebook)]
+
+
+def _cells(notebook: Any) -> list[tuple[str, str, dict]]:
+    return [(cell.cell_type, cell.source.strip(), dict(cell.metadata)) for cell in notebook.cells]
+
+
+def _first_difference(a: Any, b: Any) -> str:
+    pairs = zip(_cells(a), _cells(b), strict=False)
+    at = next((i for i, (x, y) in enumerate(pairs, 1) if x != y), min(len(a.cells), len(b.cells)) + 1)
+    return f"from cell {at} on"
+
+
+def _text(notebook: Any) -> str:
+    import nbformat
+
+    return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
+
+
+def _without_magics(code: str) -> str:
+    """Code without IPython's `%magic` and `!command` lines; a cell magic leaves nothing."""
+    if code.lstrip().startswith("%%"):
+        return ""
+    return re.sub(r"^(\s*)[%!].*$", r"\1pass", code, flags=re.MULTILINE)
+
+
+def _file(package: Path, name: str) -> Path | None:
+    """The file of a module by its dotted name, None where there is none."""
+    path = package.parent.joinpath(*name.split("."))
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+def _parse(package: Path, name: str) -> ast.Module:
+    return ast.parse(_file(package, name).read_text(encoding="utf-8"))
+
+
+def _imported(tree: ast.AST, package: Path) -> Iterator[str]:
+    """The package's modules that some code imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names: Iterable[str] = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            inside = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            names = {full if _file(package, full) else node.module for full in inside.values()}
+        else:
+            continue
+        yield from (n for n in names if n.split(".")[0] == package.name and _file(package, n))
+
+
+def _shape(node: Any) -> Any:
+    """A syntax tree as nested lists, without docstrings and positions."""
+    if isinstance(node, ast.AST):
+        fields = [
+            (name, value) for name, value in ast.iter_fields(node) if value not in (None, []) and name not in NO_CODE
+        ]
+        return [type(node).__name__, *([name, _shape(value)] for name, value in fields)]
+    if isinstance(node, list):
+        return [_shape(item) for item in node if not _is_docstring(item)]
+    return repr(node)
+
+
+def _is_docstring(node: Any) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,90 @@
+"""The variational autoencoder (Kingma and Welling, 2014; Rezende et al., 2014), with one switch that makes it collapse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from latentbook.data import Batch
+from latentbook.distributions import DiagonalGaussian, standard_normal
+from latentbook.nets import dense
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Sizes of the primer's model."""
+
+    pixels: int = 784
+    hidden_dim: int = 256  # one hidden layer on either side: trains in seconds, blurs as every small VAE does
+    latent_dim: int = 16  # more than digits need, so that some units fall silent by themselves
+    teacher_forcing: bool = False  # the decoder also sees the true pixels before each pixel: another way to know
+
+
+class VAE(nn.Module):
+    """q(z | x) and p(x | z) as two small networks; Gaussian latent, Bernoulli pixels."""
+
+    def __init__(self, config: VAEConfig = VAEConfig()):
+        super().__init__()
+        self.config = c = config
+        self.encoder = dense(c.pixels, c.hidden_dim, norm=False)
+        self.mean = nn.Linear(c.hidden_dim, c.latent_dim)
+        self.log_var = nn.Linear(c.hidden_dim, c.latent_dim)
+        self.decoder = nn.Sequential(dense(c.latent_dim, c.hidden_dim, norm=False), nn.Linear(c.hidden_dim, c.pixels))
+        if c.teacher_forcing:
+            self.neighbours = CausalNeighbours(c.pixels)
+
+    def encode(self, images: Float[Tensor, "batch 1 28 28"]) -> DiagonalGaussian:
+        """q(z | x): a Gaussian over z for every image. Raises ValueError for another number of pixels or an empty batch."""
+        x = images.flatten(1)
+        if len(x) == 0 or x.shape[1] != self.config.pixels:
+            raise ValueError(
+                f"images must hold {self.config.pixels} pixels in at least one row, got {list(images.shape)}"
+            )
+        hidden = self.encoder(x)
+        return DiagonalGaussian(self.mean(hidden), self.log_var(hidden))
+
+    def decode(self, z: Float[Tensor, "*batch latent"], seen: Tensor | None = None) -> Float[Tensor, "*batch 784"]:
+        """Logits of p(x | z), or, with teacher forcing, of p(x | z, the pixels of `seen` that come before each pixel)."""
+        logits = self.decoder(z)
+        if not self.config.teacher_forcing:
+            return logits
+        if seen is None:
+            raise ValueError(
+                "a decoder with teacher forcing needs `seen`, the images [batch, 1, 28, 28] it may look back at"
+            )
+        return logits + self.neighbours(seen)
+
+    def loss(
+        self, batch: Batch, *, noise: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """The two terms of the negative ELBO in nats per image: "bce" and "kl" (Kingma and Welling, 2014, equation 3)."""
+        posterior = self.encode(batch.images)
+        logits = self.decode(posterior.sample(noise, generator), batch.images)
+        bce = F.binary_cross_entropy_with_logits(logits, batch.images.flatten(1), reduction="none")
+        return {"bce": bce.sum(1), "kl": posterior.kl().sum(1)}
+
+    def sample(
+        self, n: int, *, z: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n 1 28 28"]:
+        """Decoder means for z from the prior (or passed in), in [0, 1]. Not for a decoder with teacher forcing."""
+        if z is None:
+            z = standard_normal((n, self.config.latent_dim), self.mean.weight, generator)
+        return self.decode(z).sigmoid().view(-1, 1, 28, 28)
+
+
+class CausalNeighbours(nn.Module):
+    """A fully visible belief network (Frey, 1998, chapter 3): logits for each pixel, linear in the true pixels before it."""
+
+    def __init__(self, pixels: int = 784):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(pixels, pixels))  # starts silent: at step 0 the decoder is the plain one
+        self.register_buffer(
+            "before", torch.ones(pixels, pixels).tril(-1), persistent=False
+        )  # row i sees pixels 0 .. i-1
+
+    def forward(self, images: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 784"]:
+        return F.linear(images.flatten(1), self.weight * self.before)

@@ -1,0 +1,83 @@
+"""What every interactive figure shares: one JavaScript source for notebook and page, and a still picture."""
+
+import base64
+import html
+import io
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anywidget
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+
+
+def compose(name: str, suffix: str) -> str:
+    """The shared source and the widget's own in one text, as anywidget wants it; the site's bundler does the same."""
+    return "\n".join((HERE / f"{stem}{suffix}").read_text(encoding="utf-8") for stem in ("base", name))
+
+
+class StaticWidget(anywidget.AnyWidget):
+    """An anywidget that also saves an HTML form of itself, with a still picture, for where no kernel or script runs.
+
+    A live notebook shows the widget. The built page takes the HTML: a div with the state as JSON, from which
+    book/_ext/boot.js starts the same JavaScript module. Inside the div stands a still picture with its explanation.
+
+    A subclass sets `_name` (its .js and .css beside this file), `_saved` (the traits that make up its state: JSON
+    values or bytes), `_esm` and `_css` (from `compose`), `caption`, and overrides `still` and `describe`.
+    """
+
+    _name: ClassVar[str] = ""
+    _saved: ClassVar[tuple[str, ...]] = ()
+    _still_note: ClassVar[str] = "A still picture: run the notebook, or open the page with scripts on, to play with it."
+    caption: ClassVar[str] = ""
+
+    def still(self) -> Figure:
+        """The figure in its present state, drawn by matplotlib."""
+        raise NotImplementedError(f"{type(self).__name__} must draw its still picture")
+
+    def describe(self) -> str:
+        """What the still picture shows, for those who do not see it (its alt text)."""
+        raise NotImplementedError(f"{type(self).__name__} must describe its still picture")
+
+    def state(self) -> dict[str, Any]:
+        """The saved traits as JSON values; bytes become base64."""
+        values = {name: getattr(self, name) for name in self._saved}
+        return {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in values.items()}
+
+    def to_html(self, png: bytes | None = None) -> str:
+        """The div that the built page brings to life, the still picture inside."""
+        png = png if png is not None else render_png(self.still())
+        picture = (
+            f'<img alt="{html.escape(self.describe())}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        )
+        words = f"{html.escape(self.caption)} <em>{html.escape(self._still_note)}</em>"
+        state = html.escape(json.dumps(self.state(), separators=(",", ":")))
+        return (
+            f'<div class="lb-static" data-name="{self._name}" data-state="{state}">'
+            f'<figure class="lb-still">{picture}<figcaption>{words}</figcaption></figure></div>'
+        )
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
+        found = super()._repr_mimebundle_(**kwargs)
+        data, metadata = found if isinstance(found, tuple) else (found or {}, {})
+        png = render_png(self.still())
+        data = {
+            **data,
+            "text/plain": repr(self),
+            "text/html": self.to_html(png),
+            "image/png": base64.b64encode(png).decode(),
+        }
+        return data, metadata
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"  # the same in every run: no memory address, no model id
+
+
+def render_png(figure: Figure, dpi: int = 144) -> bytes:
+    """The figure as a PNG on opaque paper, without pyplot's global state; the same bytes for the same figure."""
+    out = io.BytesIO()
+    FigureCanvasAgg(figure).print_figure(out, dpi=dpi, format="png", facecolor="white", metadata={"Software": None})
+    return out.getvalue()

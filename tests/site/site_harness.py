@@ -1,0 +1,288 @@
+"""What every test of the built site and of interactive figures shares: browser, server, a visitor, a figure.
+
+A test of a new figure needs four lines:
+
+    def test_it(visit):
+        page = visit("notebooks/04-spatial-transformer.html")
+        figure = Figure(page, "crop")
+        figure.set_slider("scale", 0.5)
+        assert figure.state("scale") == 0.5
+"""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILT = ROOT / "_build" / "html"
+SOURCES = (
+    "_config.yml",
+    "_toc.yml",
+    "book",
+    "notebooks",
+    "src/latentbook/widgets",
+    "src/latentbook/results",
+    "src/latentbook/experiments",
+)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium on this machine, if there is one."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def sources(root: Path = ROOT) -> Iterator[Path]:
+    """The files that a build of the site reads."""
+    for name in SOURCES:
+        path = root / name
+        if path.is_file():
+            yield path
+        elif path.is_dir():
+            yield from (
+                p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc" and ".ipynb_checkpoints" not in p.parts
+            )
+
+
+def is_fresh(built: Path = BUILT, root: Path = ROOT) -> bool:
+    """Whether the built site is younger than everything it is made from."""
+    stamp = built / "objects.inv"  # written last
+    return stamp.exists() and all(path.stat().st_mtime <= stamp.stat().st_mtime for path in sources(root))
+
+
+def build(root: Path = ROOT) -> None:
+    """Build the site as `make book` does; raises AssertionError with the end of the log."""
+    start = "from jupyter_book.cli.main import main; main()"  # the command, of this very Python
+    command = [sys.executable, "-c", start, "build", "-W", "-n", "--keep-going", "."]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, f"the site does not build:\n{(done.stdout + done.stderr)[-4000:]}"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args) -> None:
+        """Say nothing: the tests look at the responses themselves."""
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """The folder over http on loopback; gives the address, with a slash at its end."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Visitor:
+    """A page that writes down what should not happen: foreign requests, failed ones, messages of errors."""
+
+    def __init__(self, page, home: str, scripts: bool = True) -> None:
+        self.page, self.home, self.scripts, self.complaints = page, home, scripts, []
+        page.on("request", self._request)
+        page.on("requestfailed", self._failed)
+        page.on("response", lambda r: r.status >= 400 and self.complaints.append(f"{r.status}: {r.url}"))
+        page.on("pageerror", lambda error: self.complaints.append(f"script error: {error}"))
+        page.on(
+            "console",
+            lambda m: m.type in ("error", "warning") and self.complaints.append(f"console {m.type}: {m.text}"),
+        )
+
+    def _request(self, request) -> None:
+        if not request.url.startswith((self.home, "data:", "blob:")):
+            self.complaints.append(f"request outside the site: {request.url}")
+
+    def _failed(self, request) -> None:
+        if self.scripts or request.resource_type != "script":  # with scripts off, they are meant not to come
+            self.complaints.append(f"request failed: {request.url}")
+
+    def open(self, path: str):
+        """Open a page of the site and wait until its formulas and figures stand."""
+        self.page.goto(self.home + path, wait_until="load")
+        self.page.wait_for_selector("main")  # the first page only leads on to the front page
+        self.settle()
+        return self.page
+
+    def settle(self) -> None:
+        self.page.evaluate(
+            "async () => { await (window.MathJax?.startup?.promise ?? null); await document.fonts.ready; }"
+        )
+
+
+class Figure:
+    """One interactive figure of an open page, found by its data-name."""
+
+    def __init__(self, page, name: str, number: int = 0) -> None:
+        self.page, self.name, self.number = page, name, number
+        self.div = page.locator(f'div.lb-static[data-name="{name}"]').nth(number)
+        self.div.scroll_into_view_if_needed()
+        assert self.div.get_attribute("data-live") == "true", f"the figure {name} has not started"
+
+    def find(self, selector: str):
+        """A locator inside the figure."""
+        return self.div.locator(selector)
+
+    def state(self, trait: str):
+        """A trait as the figure's model holds it."""
+        return self.div.evaluate("(div, trait) => div.latentbook.model.get(trait)", trait)
+
+    def control(self, trait: str, value: str | None = None):
+        """The input bound to a trait (of a choice: the one with this value)."""
+        return self.find(f'input[data-trait="{trait}"]' + (f'[value="{value}"]' if value else ""))
+
+    def press(self, locator, *keys: str) -> None:
+        """Put the focus on something and press keys."""
+        locator.focus()
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def set_slider(self, trait: str, value: float) -> None:
+        """Set a slider as a reader would in the end, with its input event."""
+        self.control(trait).fill(str(value))
+
+    def drag(self, locator, start: tuple[float, float], end: tuple[float, float], steps: int = 8) -> None:
+        """Drag with the mouse inside an element, places as shares of its width and height."""
+        box = locator.bounding_box()
+        at = [(box["x"] + u * box["width"], box["y"] + v * box["height"]) for u, v in (start, end)]
+        self.page.mouse.move(*at[0])
+        self.page.mouse.down()
+        self.page.mouse.move(*at[1], steps=steps)
+        self.page.mouse.up()
+
+    def swipe(self, locator, start: tuple[float, float], end: tuple[float, float], steps: int = 6) -> None:
+        """Drag with one finger inside an element (the context needs has_touch)."""
+        box = locator.bounding_box()
+        points = [
+            {
+                "x": box["x"] + (start[0] + k / steps * (end[0] - start[0])) * box["width"],
+                "y": box["y"] + (start[1] + k / steps * (end[1] - start[1])) * box["height"],
+            }
+            for k in range(steps + 1)
+        ]
+        session = self.page.context.new_cdp_session(self.page)
+        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [points[0]]})
+        for point in points[1:]:
+            session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        session.detach()
+
+
+def start_module(page, source: str, state: dict) -> None:
+    """Load a widget's `_esm` as a notebook does, as an ES module, and render it with a model that holds `state`.
+
+    Afterwards window.module is its default export, window.model its model, and the figure stands in the body.
+    """
+    page.evaluate(
+        """async ([source, state]) => {
+            const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+            window.module = (await import(url)).default;
+            const handlers = {};
+            window.model = {
+                sent: 0,
+                get: (key) => state[key],
+                set: (key, value) => { state[key] = value; for (const f of handlers["change:" + key] ?? []) f(); },
+                on: (name, f) => { (handlers[name] ??= []).push(f); },
+                off: (name, f) => { handlers[name] = (handlers[name] ?? []).filter((g) => g !== f); },
+                save_changes() { this.sent += 1; },
+            };
+            const el = document.createElement("div");
+            window.stop = window.module.render({ model: window.model, el });
+            document.body.replaceChildren(el);
+        }""",
+        [source, state],
+    )
+
+
+class Reader(HTMLParser):
+    """What a page's HTML says: ids, links, images in its text, states of interactive figures."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.images: list[dict] = []
+        self.states: list[str] = []
+        self.inside = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        values = dict(attributes)
+        self.ids.update(values[name] for name in ("id", "name") if values.get(name))
+        if tag in ("a", "link") and values.get("href"):
+            self.links.append(values["href"])
+        if tag in ("img", "script", "source") and values.get("src"):
+            self.links.append(values["src"])
+        if tag == "article":
+            self.inside = True
+        if tag == "img" and self.inside:
+            self.images.append(values)
+        if "data-state" in values:
+            self.states.append(values["data-state"])
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "article":
+            self.inside = False
+
+
+@functools.cache
+def read_page(path: Path) -> Reader:
+    return Reader(path.read_text(encoding="utf-8"))
+
+
+def pages(built: Path) -> list[str]:
+    """Every HTML page of the site, as paths from its root, without those under _static and _sources."""
+    found = (p.relative_to(built) for p in built.rglob("*.html"))
+    return sorted(p.as_posix() for p in found if not p.parts[0].startswith("_"))
+
+
+def broken_links(built: Path, page: str) -> list[str]:
+    """Local links of a page that lead to no file, or to no anchor in it."""
+    base = f"http://site/{page}"
+    broken = []
+    for link in read_page(built / page).links:
+        address, anchor = urldefrag(urljoin(base, link))
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or parts.netloc != "site":
+            continue
+        target = built / unquote(parts.path).lstrip("/")
+        target = target / "index.html" if target.is_dir() else target
+        if not target.is_file():
+            broken.append(f"{link}: no such file")
+        elif anchor and target.suffix == ".html" and unquote(anchor) not in read_page(target).ids:
+            broken.append(f"{link}: no such anchor")
+    return broken
+
+
+def without_alt(images: list[dict]) -> list[str]:
+    """Images that tell those who do not see them nothing: no alt text, a file name, or a bare word of the kind."""
+
+    def empty(alt: str) -> bool:
+        return len(alt.split()) < 3 or bool(re.search(r"_images/|\.(png|svg|jpe?g|gif)$", alt))
+
+    return [image.get("src", "")[:80] for image in images if empty((image.get("alt") or "").strip())]
+
+
+def must_have_browser() -> bool:
+    """In continuous integration a missing browser is a failure, elsewhere a skip that is seen."""
+    return os.environ.get("CI", "").lower() == "true"

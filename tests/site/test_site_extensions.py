@@ -1,0 +1,123 @@
+"""The helpers that build the site: the figures' one script, the ledger's tables, the foot of a chapter."""
+
+import importlib.util
+import json
+
+import pytest
+import site_harness as harness
+from docutils import nodes
+
+
+def extension(name: str):
+    spec = importlib.util.spec_from_file_location(f"book_ext_{name}", harness.ROOT / "book" / "_ext" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+offline, ledger, provenance = (extension(name) for name in ("offline_site", "ledger", "provenance"))
+WIDGETS = harness.ROOT / "src" / "latentbook" / "widgets"
+RESULTS = {
+    "experiment": "mix-and-match",
+    "data": {"source": "mnist", "hash": "ab" * 32},
+    "versions": {"torch": "2.6.0"},
+    "hardware": {"cpu": "Xeon", "threads": 2},
+    "variants": {
+        "plain": {
+            "seeds": [0, 1],
+            "metrics": {"agreement": [0.5, 0.6], "kl": [10.0, 12.0]},
+            "seconds": [60, 70],
+            "failed": [2],
+        },
+        "new": {"seeds": [3], "metrics": {"agreement": [0.662], "own_metric": [-0.5]}, "seconds": [500], "failed": []},
+    },
+}
+
+
+def test_the_bundle_holds_every_widget_word_for_word():
+    script = offline.bundle(WIDGETS, harness.ROOT / "book" / "_ext" / "boot.js")
+    for path in WIDGETS.glob("*.js"):
+        assert path.read_text(encoding="utf-8").replace("export default {", "return {") in script
+    assert "export " not in script and "import " not in script
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["const a = 1;", "import x from 'y';\nexport default { a };", "export const b = 1;\nexport default { b };"],
+)
+def test_the_bundle_refuses_what_it_cannot_wrap(tmp_path, module):
+    (tmp_path / "base.js").write_text("const shared = 1;")
+    (tmp_path / "figure.js").write_text(module)
+    with pytest.raises(ValueError, match=r"figure\.js must have exactly one"):
+        offline.bundle(tmp_path, harness.ROOT / "book" / "_ext" / "boot.js")
+
+
+def cells(table: nodes.table) -> list[list[str]]:
+    return [[entry.astext() for entry in row.findall(nodes.entry)] for row in table.findall(nodes.row)]
+
+
+def test_the_ledger_shows_mean_spread_seeds_and_failures():
+    published = {"checkpoint": {"agreement": 0.474, "_source": "the authors' checkpoint"}}
+    section = ledger.section("mix-and-match", RESULTS, published, "BCE above 140")
+    header, plain, new, system = cells(next(section.findall(nodes.table)))
+    assert header == ["variant", "KL, nats", "judge agreement", "own metric", "seeds", "failed", "a run"]
+    assert plain == ["plain", "11.0 ± 1.4", "55.0 ± 7.1 %", "–", "0-1", "1", "65 s"]
+    assert new == ["new", "–", "66.2 %", "−0.500", "3", "0", "8.3 min"]
+    assert system[:4] == ["checkpoint, published", "–", "47.4 %", "–"]
+    text = section.astext()
+    assert "python -m latentbook reproduce mix-and-match --seeds 0-3" in text
+    assert "BCE above 140" in text and "the authors' checkpoint" in text and "threads 2" in text
+    assert [row["ids"] for row in section.findall(nodes.row)][1:3] == [["mix-and-match-plain"], ["mix-and-match-new"]]
+
+
+def test_the_ledger_copes_with_little():
+    assert ledger.section("unheard-of", {}, {}, "").astext().startswith("Unheard of")
+    assert ledger.threshold(harness.ROOT, "unheard-of") == ""
+    assert ledger.seeds_as_text([4, 0, 1, 2, 7]) == "0-2,4,7"
+
+
+def test_the_page_of_the_ledger_holds_every_recorded_variant(built):
+    anchors = harness.read_page(built / "book" / "ledger.html").ids
+    for path in (harness.ROOT / "src" / "latentbook" / "results").glob("*.json"):
+        if path.stem != "published":
+            recorded = json.loads(path.read_text(encoding="utf-8"))["variants"]
+            assert {f"{path.stem}-{variant}" for variant in recorded} <= anchors
+
+
+def test_the_foot_of_a_chapter():
+    html = provenance.foot(
+        {
+            "data": {"source": "mnist", "hash": "ab" * 32},
+            "seconds": 365,
+            "profile": "full",
+            "device": "cpu",
+            "versions": {"torch": "2.6"},
+        }
+    )
+    assert "MNIST" in html and "6 min 05 s" in html and "abababababab" in html and "torch 2.6" in html
+    assert "lb-provenance-missing" in provenance.foot(None) and "make execute" in provenance.foot({})
+    assert "<script>" not in provenance.foot({"device": "<script>"})
+    assert "not MNIST" in provenance.foot({"data": {"source": "offline", "hash": "0"}})
+
+
+def test_a_broken_link_would_be_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html#there">x</a><a href="b.html#gone">x</a><a href="c.html">x</a><a href="https://elsewhere/">x</a>'
+    )
+    (tmp_path / "b.html").write_text('<p id="there">x</p>')
+    assert harness.broken_links(tmp_path, "a.html") == ["b.html#gone: no such anchor", "c.html: no such file"]
+
+
+def test_a_change_makes_the_built_site_stale(tmp_path):
+    import os
+
+    site = tmp_path / "_build" / "html"
+    site.mkdir(parents=True)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "a.md").write_text("a")
+    assert not harness.is_fresh(site, tmp_path)
+    (site / "objects.inv").write_text("")
+    assert harness.is_fresh(site, tmp_path)
+    later = (site / "objects.inv").stat().st_mtime + 5
+    os.utime(tmp_path / "book" / "a.md", (later, later))
+    assert not harness.is_fresh(site, tmp_path)

@@ -1,0 +1,117 @@
+"""Every built page as readers meet it: light, dark, wide, on a phone, offline, from the folder, without scripts."""
+
+import json
+import re
+
+import pytest
+import site_harness as harness
+
+NOTEBOOKS = sorted((harness.ROOT / "notebooks").glob("*.ipynb"))
+
+
+def notebook_pages() -> list[str]:
+    listed = (harness.ROOT / "_toc.yml").read_text(encoding="utf-8")
+    return [f"notebooks/{path.stem}.html" for path in NOTEBOOKS if path.name in listed]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_page_opens_clean_wide_and_on_a_phone(browser, built, address, dark):
+    """No request leaves the site, none fails, no script complains, and at 390 px nothing hangs over the edge."""
+    context = browser.new_context(
+        color_scheme="dark" if dark else "light", viewport=harness.WIDE, reduced_motion="reduce"
+    )
+    problems = []
+    for path in harness.pages(built):
+        visitor = harness.Visitor(context.new_page(), address)
+        page = visitor.open(path)
+        theme = page.evaluate("document.documentElement.dataset.theme")
+        if theme != ("dark" if dark else "light"):
+            problems.append(f"{path}: theme {theme}")
+        page.set_viewport_size(harness.PHONE)
+        width = page.evaluate("document.scrollingElement.scrollWidth")
+        if width > harness.PHONE["width"]:
+            problems.append(f"{path}: {width} px wide on a phone of 390 px")
+        problems += [f"{path}: {complaint}" for complaint in visitor.complaints]
+        page.close()
+    context.close()
+    assert not problems, "\n".join(problems)
+
+
+def test_formulas_are_set_without_a_network(visit):
+    page = visit("book/notation.html")
+    assert page.locator("mjx-container").count() > 20
+    assert page.locator("mjx-merror").count() == 0
+
+
+def test_every_local_link_and_anchor_leads_somewhere(built):
+    broken = {page: found for page in harness.pages(built) if (found := harness.broken_links(built, page))}
+    assert not broken, json.dumps(broken, indent=1)
+
+
+def test_the_pages_ask_for_nothing_outside(built):
+    """No script, style or picture in any page's HTML has an address outside the site, loaded or not."""
+    outside = re.compile(
+        r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["'](?:https?:)?//"""
+        r"""|<link\b[^>]*\brel=["'](?:stylesheet|preload|preconnect)["'][^>]*\bhref=["'](?:https?:)?//"""
+    )
+    found = [page for page in harness.pages(built) if outside.search((built / page).read_text(encoding="utf-8"))]
+    assert not found
+
+
+def test_every_content_image_says_what_it_shows(built):
+    silent = {}
+    for page in harness.pages(built):
+        if found := harness.without_alt(harness.read_page(built / page).images):
+            silent[page] = found
+    assert not silent, f"images without alt text (cell metadata mystnb: image: alt:): {json.dumps(silent, indent=1)}"
+
+
+def test_the_check_for_alt_text_can_fail():
+    images = [
+        {"src": "a"},
+        {"src": "b", "alt": "../_images/0a1b.png"},
+        {"src": "c", "alt": "figure"},
+        {"src": "d", "alt": "Loss falls over ten epochs"},
+    ]
+    assert harness.without_alt(images) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("path", notebook_pages())
+def test_a_chapter_offers_colab_and_download_and_says_where_it_comes_from(built, path):
+    links = harness.read_page(built / path).links
+    name = path.removeprefix("notebooks/").removesuffix(".html")
+    colab = f"https://colab.research.google.com/github/latentbook/latentbook/blob/main/notebooks/{name}.ipynb"
+    assert colab in links
+    assert f"../_sources/notebooks/{name}.ipynb" in links
+    html = (built / path).read_text(encoding="utf-8")
+    assert 'class="lb-provenance"' in html, "no record of the run: execute the notebook with `make execute`"
+    facts = json.loads((harness.ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["metadata"][
+        "latentbook"
+    ]
+    assert facts["data"]["hash"][:12] in html and f"profile {facts['profile']}" in html
+
+
+def test_the_address_of_the_repository_is_the_projects():
+    config = (harness.ROOT / "_config.yml").read_text(encoding="utf-8")
+    project = (harness.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    written = re.search(r"^\s+url: (\S+)", config, re.MULTILINE)[1]
+    assert written == re.search(r'^Repository = "(.+)"', project, re.MULTILINE)[1]
+
+
+def test_the_front_page_asks_the_question_and_says_what_is_missing(visit):
+    text = visit("book/index.html").locator("article").inner_text()
+    assert "When does a decoder listen to a latent, and when does it ignore it?" in text
+    assert "Not written yet" in text
+
+
+def test_words_that_name_a_concept_wear_its_colour_and_a_line_of_their_own(visit):
+    page = visit("book/index.html")
+    look = {
+        name: page.locator(f"article .lb-{name}").last.evaluate(
+            "e => { const s = getComputedStyle(e); return [s.textDecorationColor, s.textDecorationStyle, s.color]; }"
+        )
+        for name in ("data", "condition", "latent")
+    }
+    assert [colour for colour, _, _ in look.values()] == ["rgb(0, 114, 178)", "rgb(230, 159, 0)", "rgb(0, 158, 115)"]
+    assert len({style for _, style, _ in look.values()}) == 3
+    assert len({ink for _, _, ink in look.values()}) == 1  # legible: the ink stays the page's

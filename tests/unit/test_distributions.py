@@ -1,0 +1,139 @@
+"""The diagonal Gaussian against torch.distributions, Monte Carlo and finite differences."""
+
+from __future__ import annotations
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributions import Normal, kl_divergence
+
+from latentbook.distributions import DiagonalGaussian, standard_normal
+
+numbers = st.floats(-5, 5, width=32)
+pairs = st.lists(st.tuples(numbers, numbers, numbers, numbers, numbers), min_size=1, max_size=8)
+
+
+@pytest.fixture
+def plain():
+    """The library without the shape checks of the test run, which would speak before its own errors."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+def as_normal(gaussian: DiagonalGaussian) -> Normal:
+    return Normal(gaussian.mean, gaussian.log_var.exp().sqrt())
+
+
+def random_gaussian(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> DiagonalGaussian:
+    generator = torch.Generator().manual_seed(seed)
+    return DiagonalGaussian(*(torch.randn(*shape, generator=generator, dtype=dtype) for _ in range(2)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs)
+def test_closed_forms_agree_with_torch(rows):
+    mean, log_var, other_mean, other_log_var, value = torch.tensor(rows, dtype=torch.float64).T
+    p, q = DiagonalGaussian(mean, log_var), DiagonalGaussian(other_mean, other_log_var)
+    standard = Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    close = {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(p.kl(), kl_divergence(as_normal(p), standard), **close)
+    torch.testing.assert_close(p.kl(q), kl_divergence(as_normal(p), as_normal(q)), **close)
+    torch.testing.assert_close(p.log_prob(value), as_normal(p).log_prob(value), **close)
+    assert (p.kl() >= -1e-12).all() and (p.kl(q) >= -1e-9 * p.kl(q).abs().clamp(min=1)).all()
+
+
+def test_closed_forms_hold_in_single_precision():
+    p, q = random_gaussian(50, 4), random_gaussian(50, 4, seed=1)
+    standard = Normal(torch.zeros(50, 4), torch.ones(50, 4))
+    torch.testing.assert_close(p.kl(), kl_divergence(as_normal(p), standard), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(p.kl(q), kl_divergence(as_normal(p), as_normal(q)), rtol=1e-5, atol=1e-5)
+
+
+def test_log_prob_is_exact_in_double_precision():
+    gaussian = random_gaussian(20, 3, dtype=torch.float64)
+    value = torch.linspace(-2, 2, 60, dtype=torch.float64).view(20, 3)
+    torch.testing.assert_close(gaussian.log_prob(value), as_normal(gaussian).log_prob(value), rtol=0, atol=1e-12)
+
+
+def test_kl_to_itself_is_zero_and_the_standard_normal_is_the_default():
+    gaussian, zeros = random_gaussian(7, 5), torch.zeros(7, 5)
+    assert gaussian.kl(gaussian).abs().max() < 1e-6
+    torch.testing.assert_close(gaussian.kl(), gaussian.kl(DiagonalGaussian(zeros, zeros)))
+    assert DiagonalGaussian(zeros, zeros).kl().abs().max() == 0
+    known = DiagonalGaussian(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 1.0]])).kl()
+    torch.testing.assert_close(known, torch.tensor([[4.5, 0.5 * (torch.e - 2)]]))
+
+
+def test_kl_agrees_with_monte_carlo():
+    p, q = random_gaussian(6), random_gaussian(6, seed=3)
+    wide = DiagonalGaussian(p.mean.expand(200_000, 6), p.log_var.expand(200_000, 6))
+    z = wide.sample(generator=torch.Generator().manual_seed(0))
+    difference = p.log_prob(z) - q.log_prob(z)
+    error = difference.std(0) / 200_000**0.5
+    assert ((difference.mean(0) - p.kl(q)).abs() < 5 * error).all()
+    assert (error < 0.02 * (1 + p.kl(q))).all()  # so that the line above says something
+
+
+def test_sample_takes_the_noise_it_is_given():
+    gaussian, noise = random_gaussian(4, 3), torch.randn(4, 3, generator=torch.Generator().manual_seed(9))
+    torch.testing.assert_close(gaussian.sample(noise), gaussian.mean + gaussian.log_var.exp().sqrt() * noise)
+    assert torch.equal(gaussian.sample(torch.zeros(4, 3)), gaussian.mean)
+
+
+def test_sample_has_the_right_moments():
+    log_var = torch.tensor([-2.0, 0.0, 2.0]).expand(100_000, 3)
+    z = DiagonalGaussian(torch.tensor([1.0, -3.0, 0.0]).expand(100_000, 3), log_var).sample(
+        generator=torch.Generator().manual_seed(1)
+    )
+    torch.testing.assert_close(z.mean(0), torch.tensor([1.0, -3.0, 0.0]), rtol=0, atol=0.05)
+    torch.testing.assert_close(z.var(0).log(), log_var[0], rtol=0, atol=0.05)
+
+
+def test_sample_repeats_under_a_generator_and_leaves_torchs_random_state():
+    gaussian, before = random_gaussian(5, 2), torch.get_rng_state()
+    first, again, other = (gaussian.sample(generator=torch.Generator().manual_seed(seed)) for seed in (4, 4, 5))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_sample_without_a_generator_follows_torchs_own_seed():
+    gaussian = random_gaussian(5, 2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        first = gaussian.sample()
+        second = gaussian.sample()
+        torch.manual_seed(3)
+        assert torch.equal(first, gaussian.sample()) and not torch.equal(first, second)
+
+
+def test_standard_normal_follows_shape_and_precision():
+    noise = standard_normal((3, 2), torch.zeros(1, dtype=torch.float64), torch.Generator().manual_seed(0))
+    assert noise.shape == (3, 2) and noise.dtype == torch.float64
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (3, 2)), ((2, 3), (3,)), ((1, 3), (2, 3))])
+def test_shapes_must_agree(plain, shapes):
+    with pytest.raises(ValueError, match="mean and log_var must have one shape, got "):
+        DiagonalGaussian(*(torch.zeros(shape) for shape in shapes))
+
+
+def test_gradients_are_exact():
+    inputs = [torch.randn(3, 2, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(5)]
+    inputs = [tensor.requires_grad_() for tensor in inputs]
+
+    def kl(mean, log_var, other_mean, other_log_var, _):
+        return DiagonalGaussian(mean, log_var).kl(DiagonalGaussian(other_mean, other_log_var))
+
+    assert torch.autograd.gradcheck(kl, inputs)
+    assert torch.autograd.gradcheck(lambda mean, log_var: DiagonalGaussian(mean, log_var).kl(), inputs[:2])
+    assert torch.autograd.gradcheck(lambda m, v, noise: DiagonalGaussian(m, v).sample(noise), inputs[:3])
+    assert torch.autograd.gradcheck(lambda m, v, value: DiagonalGaussian(m, v).log_prob(value), inputs[:3])
+
+
+def test_extremes_stay_finite():
+    extreme = DiagonalGaussian(torch.tensor([[0.0, 50.0, -50.0]]), torch.tensor([[-80.0, 0.0, 20.0]]))
+    assert extreme.kl().isfinite().all() and extreme.sample(torch.ones(1, 3)).isfinite().all()

@@ -1,0 +1,376 @@
+"""Both experiments: every variant runs and gives its metrics, schedules hold, known completions get known figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import latentbook
+from latentbook import evaluation
+from latentbook.data import Digits, load_digits
+from latentbook.experiments import EXPERIMENTS, mix_and_match, primer
+from latentbook.experiments.run import Run, finished
+from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
+from latentbook.training import History
+from latentbook.vae import VAEConfig
+
+
+@pytest.fixture(scope="module")
+def train() -> Digits:
+    return load_digits("train", source="offline").take(slice(0, 60))
+
+
+@pytest.fixture(scope="module")
+def test() -> Digits:
+    return load_digits("test", source="offline").take(slice(0, 30))
+
+
+def small(config):
+    """The same variant in a second: one epoch of three steps, five completions."""
+    changes = {"epochs": min(1, config.epochs), "batch_size": 20}
+    if hasattr(config, "samples"):
+        changes["samples"] = 5
+    return dataclasses.replace(config, **changes)
+
+
+def run_small(experiment, variant: str, train: Digits, test: Digits, seed: int = 0) -> Run:
+    config = small(experiment.VARIANTS[variant])
+    return experiment.run(variant, seed, config=config, train=train, test=test, progress=False)
+
+
+# Every variant
+
+ALWAYS = {"posterior_bce", "one_sample_bce", "best_of_18_bce", "pairwise_l2", "agreement"}
+LATENT = {"kl", "active_units"}
+SHARES = {"variance_share_z", "variance_share_mask", "variance_share_interaction"}
+
+
+def expected_names(variant: str) -> set[str]:
+    if variant == "control":
+        return {"agreement", "pixel_mean_bce", "grey_entropy"}
+    if variant == "deterministic":
+        return ALWAYS
+    return ALWAYS | LATENT | (set() if variant == "alpha-128" else SHARES)
+
+
+@pytest.mark.parametrize("variant", mix_and_match.VARIANTS)
+def test_mix_and_match_variants_run(variant, train, test):
+    result = run_small(mix_and_match, variant, train, test)
+    metrics = result.metrics
+    assert expected_names(variant) <= set(metrics)
+    assert all(isinstance(value, (int, float)) and math.isfinite(value) for value in metrics.values())
+    assert 0 <= metrics["agreement"] <= 1 and result.seconds > 0 and isinstance(result.model, nn.Module)
+    if variant == "control":
+        assert result.failed is None
+        return
+    failed = metrics["posterior_bce"] > mix_and_match.THRESHOLD
+    assert (result.failed is not None) == failed and (not failed or "posterior_bce" in result.failed)
+    assert metrics["best_of_18_bce"] <= metrics["one_sample_bce"] + 1e-3
+    if variant == "deterministic":
+        assert isinstance(result.model, Completer) and not (LATENT | SHARES) & set(metrics)
+        assert metrics["pairwise_l2"] == 0
+        assert metrics["best_of_18_bce"] == pytest.approx(metrics["posterior_bce"], rel=1e-4)
+    elif variant == "alpha-128":
+        assert metrics["pairwise_l2"] == pytest.approx(0, abs=1e-3)
+    else:
+        assert sum(metrics[name] for name in SHARES) == pytest.approx(1) and metrics["pairwise_l2"] > 0
+        assert metrics["variance_share_mask"] == 0 or "concatenation" not in variant
+
+
+@pytest.mark.parametrize("variant", primer.VARIANTS)
+def test_primer_variants_run(variant, train, test):
+    result = run_small(primer, variant, train, test)
+    names = {"bce", "kl", "active_units", "z_probe_linear", "z_probe_shuffled", "pixel_mean_bce"}
+    assert names <= set(result.metrics)
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert result.metrics["negative_elbo"] == pytest.approx(result.metrics["bce"] + result.metrics["kl"], rel=1e-6)
+    assert (result.seconds > 0) == (variant != "untrained")
+    if variant != "untrained":
+        assert (result.failed is not None) == (result.metrics["bce"] > primer.THRESHOLD)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "variant"), [(mix_and_match, "best"), (mix_and_match, "control"), (primer, "kl-weight-1")]
+)
+def test_a_seed_repeats_exactly_and_another_does_not(experiment, variant, train, test):
+    first, again, other = (run_small(experiment, variant, train, test, seed) for seed in (1, 1, 2))
+    assert first.metrics == again.metrics and first.metrics != other.metrics
+
+
+def test_the_experiments_by_name():
+    assert list(EXPERIMENTS.items()) == [("primer", primer), ("mix-and-match", mix_and_match)]
+    wanted = ["deterministic", "concatenation", "batch-mask", "example-mask", "curriculum", "best"]
+    assert [name for name in mix_and_match.VARIANTS if name in wanted] == wanted
+    assert all(experiment.THRESHOLD_TEXT and experiment.VARIANTS for experiment in EXPERIMENTS.values())
+
+
+def test_the_variants_are_what_their_names_say():
+    variants = mix_and_match.VARIANTS
+    assert variants["deterministic"].deterministic and variants["concatenation"].model.mixing == "concatenation"
+    assert variants["batch-mask"].model == MixAndMatchConfig(mask_per="batch")
+    assert (
+        variants["example-mask"].model == MixAndMatchConfig(mask_per="example")
+        and variants["curriculum"].curriculum_steps
+    )
+    for name, config in variants.items():
+        if name.startswith("alpha-"):
+            assert config == dataclasses.replace(variants["example-mask"], model=MixAndMatchConfig(alpha=int(name[6:])))
+    original = variants["batch-mask"]
+    assert (original.epochs, original.batch_size, original.learning_rate, original.schedule) == (
+        50,
+        128,
+        1e-4,
+        "constant",
+    )
+    assert original.kl_weight == 1 and not original.curriculum_steps and original.samples == 18
+    best = variants["best"].model  # the same encoder and decoder sizes
+    assert (best.hidden_dim, best.latent_dim, best.alpha, best.mixing) == (128, 32, 64, "resampling")
+    weights = [config.kl_weight for name, config in primer.VARIANTS.items() if name.startswith("kl-weight-")]
+    assert weights == sorted(weights) and {0.0, 1.0} <= set(weights)
+    assert primer.VARIANTS["teacher-forcing"].model == VAEConfig(teacher_forcing=True)
+
+
+# Schedules
+
+
+def test_the_kl_weight_is_the_originals_annealing():
+    weight = mix_and_match.kl_weight(mix_and_match.VARIANTS["example-mask"])
+    for step in (0, 1000, 2500, 4000, 20_000):
+        assert weight(step) == pytest.approx(1 / (1 + math.exp(-0.002 * (step - 2500))))
+    heavier = mix_and_match.kl_weight(mix_and_match.Config(kl_weight=1.5))
+    assert heavier(2500) == pytest.approx(0.75) and heavier(10**6) == 1.5
+
+
+def test_the_learning_rate_is_constant_or_one_cycle():
+    constant = mix_and_match.learning_rate(mix_and_match.Config(), 60_000)
+    assert {constant(step) for step in (0, 10, 10**6)} == {1e-4}
+    config = mix_and_match.Config(epochs=10, batch_size=100, learning_rate=1e-2, schedule="one-cycle")
+    cycle = mix_and_match.learning_rate(config, 950)  # 10 batches an epoch, the last of 50: 100 steps
+    assert cycle(10) == pytest.approx(1e-2) and cycle(0) == pytest.approx(1e-2 / 11)
+    assert cycle(55) == pytest.approx(5e-3) and cycle(100) == pytest.approx(0) and cycle(99) > 0
+
+
+def test_the_curriculum_falls_from_the_condition_alone_to_alpha():
+    alpha = mix_and_match.curriculum(mix_and_match.Config(curriculum_steps=5000))
+    values = [alpha(step) for step in range(0, 6000, 10)]
+    assert all(type(value) is int for value in values) and values == sorted(values, reverse=True)
+    assert (alpha(0), alpha(2500), alpha(5000), alpha(10**6)) == (128, 96, 64, 64)
+    assert set(values) == set(range(64, 129))  # one index at a time
+
+
+def test_the_curriculum_reaches_the_loss(train, monkeypatch):
+    seen, loss = [], MixAndMatch.loss
+    monkeypatch.setattr(MixAndMatch, "loss", lambda self, batch, **o: seen.append(o["alpha"]) or loss(self, batch, **o))
+    config = dataclasses.replace(small(mix_and_match.Config(curriculum_steps=2)), epochs=2)
+    mix_and_match.train(config, train, 0, progress=False)
+    assert seen == [128, 96, 64, 64, 64, 64]
+
+
+# Known completions, known figures
+
+
+class Knowing(nn.Module):
+    """A model that answers with given tops, in turn: its figures can be worked out by hand."""
+
+    split = MixAndMatch.split
+
+    def __init__(self, digits: Digits, *answers: torch.Tensor):
+        super().__init__()
+        self.config, self.digits, self.answers, self.calls = MixAndMatchConfig(), digits, answers, 0
+        self.weight = nn.Parameter(torch.zeros(3))
+
+    def sample(self, condition, *, generator=None):
+        assert torch.equal(condition, self.digits.images.flatten(1)[:, 500:])
+        self.calls += 1
+        return self.answers[(self.calls - 1) % len(self.answers)]
+
+    def loss(self, batch, *, generator=None):
+        return {"bce": torch.arange(len(batch.labels)).float()}
+
+
+def figures(digits: Digits, *answers: torch.Tensor, samples: int = 18) -> dict[str, float]:
+    config = mix_and_match.Config(deterministic=True, samples=samples)
+    return mix_and_match.evaluate(Knowing(digits, *answers), config, digits, seed=0)
+
+
+def test_the_truth_as_completion(test):
+    top = test.images.flatten(1)[:, :500]
+    found = figures(test, top)
+    assert found["agreement"] == pytest.approx(evaluation.agreement(test.images, test.labels))
+    assert found["agreement"] > 0.6  # else the line above says little
+    floor = evaluation.grey_entropy(top)
+    for name in ("one_sample_bce", "best_of_18_bce", "mean_of_18_bce"):
+        assert found[name] == pytest.approx(floor, rel=1e-4)
+    assert found["pairwise_l2"] == 0 and found["any_agreement"] == pytest.approx(found["agreement"])
+    assert found["posterior_bce"] == pytest.approx(14.5) and found["parameters"] == 3
+
+
+def test_two_answers_in_turn(test):
+    """The truth and a grey sheet, twice each: of 6 pairs 4 differ, half the answers are right."""
+    top = test.images.flatten(1)[:, :500]
+    grey = torch.full_like(top, 0.5)
+    found = figures(test, top, grey, samples=4)
+    distance = float((top - grey).norm(dim=1).mean())
+    assert found["pairwise_l2"] == pytest.approx(distance * 4 / 6, rel=1e-4)
+    floor, sheet = evaluation.grey_entropy(top), 500 * math.log(2)
+    assert found["one_sample_bce"] == pytest.approx((floor + sheet) / 2, rel=1e-4)
+    assert found["best_of_18_bce"] == pytest.approx(floor, rel=1e-4)
+    mean = (top + grey) / 2
+    assert found["mean_of_18_bce"] == pytest.approx(float(evaluation.bce(mean, top).mean()), rel=1e-4)
+    truth = evaluation.judged(test.images) == test.labels
+    sheets = mix_and_match.paste(grey, test.images.flatten(1)[:, 500:])
+    other = evaluation.judged(sheets) == test.labels
+    assert found["agreement"] == pytest.approx(float((truth.float() + other.float()).mean() / 2), abs=1e-6)
+    assert found["any_agreement"] == pytest.approx(float((truth | other).float().mean()), abs=1e-6)
+
+
+def test_paste_puts_the_true_bottom_under_the_top(test):
+    flat = test.images.flatten(1)
+    assert torch.equal(mix_and_match.paste(flat[:, :500], flat[:, 500:]), test.images)
+
+
+def test_completions_have_their_own_noise_and_masks(test):
+    model, bottoms = mix_and_match.build(mix_and_match.Config()).eval(), test.images.flatten(1)[:, 500:]
+    tops = mix_and_match.completions(model, bottoms, 3, torch.Generator().manual_seed(0))
+    assert tops.shape == (30, 3, 500) and not tops.requires_grad
+    assert not torch.equal(tops[:, 0], tops[:, 1]) and not torch.equal(tops[:, 1], tops[:, 2])
+    again = mix_and_match.completions(model, bottoms, 3, torch.Generator().manual_seed(0))
+    assert torch.equal(tops, again)
+
+
+def test_kl_per_dimension_adds_up_to_the_losss_kl(test):
+    model = mix_and_match.build(mix_and_match.VARIANTS["best"]).eval()
+    full = dataclasses.replace(model.config, alpha=128)
+    model.config = full  # a mask that leaves no choice, so that both see the same
+    per_unit = mix_and_match.kl_per_dimension(model, test, torch.Generator().manual_seed(0))
+    assert per_unit.shape == (30, 32)
+    with torch.no_grad():
+        expected = model.loss(next(test.batches(30)), generator=torch.Generator().manual_seed(1))["kl"]
+    torch.testing.assert_close(per_unit.sum(1), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_source_shares_tell_the_latent_from_the_mask(test):
+    """A decoder that hears z alone, the mask alone: whole shares. Concatenation has no mask."""
+
+    class Deaf(MixAndMatch):
+        hears = "z"
+
+        def sample(self, condition, *, z=None, mask=None, generator=None):
+            heard = z if self.hears == "z" else mask.float()
+            return heard[:, :1].expand(-1, 500)
+
+    model, generator = Deaf().eval(), torch.Generator().manual_seed(0)
+    assert mix_and_match.source_shares(model, test, generator) == pytest.approx((1, 0, 0), abs=1e-4)
+    model.hears = "mask"
+    assert mix_and_match.source_shares(model, test, generator) == pytest.approx((0, 1, 0), abs=1e-4)
+    beside = MixAndMatch(MixAndMatchConfig(mixing="concatenation"))
+    assert mix_and_match.source_shares(beside, test, generator) == (1.0, 0.0, 0.0)
+
+
+def test_the_primers_swap_knows_whom_a_picture_follows(monkeypatch, test):
+    """A decoder that draws what its code says follows the code; one that copies what it sees follows the image."""
+
+    class Reader(nn.Module):
+        def __init__(self, copies: bool):
+            super().__init__()
+            self.copies = copies
+
+        def decode(self, z, seen):
+            return seen.flatten(1) if self.copies else z
+
+    flat = test.images.flatten(1)
+    names = {tuple(image.sigmoid().tolist()): int(label) for image, label in zip(flat, test.labels, strict=True)}
+    monkeypatch.setattr(
+        evaluation, "judged", lambda images: torch.tensor([names[tuple(i.flatten().tolist())] for i in images])
+    )
+    assert primer.swap(Reader(copies=False), test, flat) == (1.0, 0.0)
+    assert primer.swap(Reader(copies=True), test, flat) == (0.0, 1.0)
+
+
+def test_an_interrupted_training_is_no_result():
+    with pytest.raises(KeyboardInterrupt):
+        finished({}, None, History(interrupted=True), nn.Linear(1, 1))
+    result = finished({"a": 1.0}, None, History(seconds=2.0), nn.Linear(1, 1))
+    assert (result.metrics, result.failed, result.seconds) == ({"a": 1.0}, None, 2.0)
+
+
+# Shapes
+
+SHAPES = """
+import sys
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+import builtins
+builtins._check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int where a float is meant, as PEP 484 says
+install_import_hook("latentbook", "builtins._check")
+
+import torch
+torch.set_num_threads(1)
+from latentbook import evaluation
+from latentbook.data import Batch, load_digits
+from latentbook.distributions import DiagonalGaussian
+from latentbook.mix_and_match import MIXINGS, PRIORS, Completer, MixAndMatch, MixAndMatchConfig
+from latentbook.training import fit
+from latentbook.vae import VAE, VAEConfig
+
+digits = load_digits("test", source="offline").take(slice(0, 12))
+batch = next(digits.batches(4))
+models = [MixAndMatch(MixAndMatchConfig(mixing=m, prior=p)) for m in MIXINGS for p in PRIORS]
+for model in [*models, Completer()]:
+    assert model.loss(batch)["bce"].shape == (4,)
+    data, condition = model.split(batch.images)
+    assert model.sample(condition).shape == (4, 500)
+for model in (VAE(), VAE(VAEConfig(teacher_forcing=True))):
+    assert model.loss(batch)["kl"].shape == (4,)
+    assert isinstance(model.encode(batch.images), DiagonalGaussian)
+VAE().sample(2)
+judge = evaluation.load_judge()
+judge.loss(batch)
+evaluation.agreement(batch.images, batch.labels)
+evaluation.active_units(torch.rand(4, 3))
+evaluation.best_of_k(torch.rand(4, 3, 5), torch.rand(4, 5))
+evaluation.pairwise_l2(torch.rand(4, 3, 5))
+evaluation.variance_shares(torch.rand(4, 3, 2, 5))
+evaluation.probe(torch.rand(20, 3), torch.arange(20) % 2, torch.rand(8, 3), torch.arange(8) % 2)
+evaluation.pixel_mean_bce(torch.rand(4, 5), torch.rand(3, 5))
+evaluation.grey_entropy(torch.rand(4, 5))
+fit(Completer(), digits, epochs=1, batch_size=6)
+
+wrong = [
+    lambda: models[0].decode(torch.zeros(4, 32, 1), torch.zeros(4, 128), torch.ones(4, 128, dtype=torch.bool)),
+    lambda: models[0].split(torch.zeros(4, 784)),
+    lambda: models[1].prior(torch.zeros(128)),
+    lambda: VAE().encode(torch.zeros(2, 28, 28)),
+    lambda: evaluation.best_of_k(torch.rand(4, 3, 5), torch.rand(3, 5)),
+    lambda: evaluation.agreement(torch.rand(4, 1, 28, 28), torch.arange(5)),
+    lambda: judge(torch.rand(4, 784)),
+]
+for number, call in enumerate(wrong):
+    try:
+        call()
+    except Exception as error:
+        assert type(error).__name__ == "TypeCheckError", (number, error)
+    else:
+        raise AssertionError(f"wrong shape {number} was let through")
+print("shapes hold")
+"""
+
+
+def test_the_written_shapes_are_the_real_ones(tmp_path):
+    source = str(Path(latentbook.__file__).parents[1])
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{SHAPES}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0 and result.stdout.strip() == "shapes hold", result.stderr

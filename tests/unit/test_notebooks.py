@@ -1,0 +1,320 @@
+"""The pairs of notebooks: executed whole or not written, in step, fresh, and free of what belongs to one machine."""
+
+import base64
+import json
+import textwrap
+
+import nbformat
+import pytest
+
+from latentbook import notebooks
+from latentbook.experiments import results
+
+HEAD = """\
+---
+jupytext:
+  formats: ipynb,md:myst
+  text_representation: {extension: .md, format_name: myst}
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+"""
+PNG = base64.b64encode(b"\x89PNG no picture").decode()
+ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "x", "traceback": []}
+MNIST = {"source": "mnist", "hash": "a" * 64}
+
+
+def cell(code, **options):
+    head = "".join(f":{name}: {value}\n" for name, value in options.items())
+    return f"```{{code-cell}} ipython3\n{head}\n{textwrap.dedent(code).strip()}\n```\n"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project with one chapter; MNIST is said to be there."""
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.setattr(notebooks, "_digits", lambda *_: MNIST)
+
+    def put(*parts, name="01-try"):
+        source = tmp_path / "notebooks" / f"{name}.md"
+        source.write_text("\n".join([HEAD, "# Title\n", *parts]))
+        return source
+
+    put.root = tmp_path
+    return put
+
+
+def executed(source, outputs=(), **facts):
+    """The .ipynb of a source as a full run would have left it, without the run."""
+    notebook = notebooks.read(source)
+    for i, code in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+        code.execution_count = i + 1
+        code.outputs = [nbformat.from_dict(o) for o in (outputs[i : i + 1] or [[]])[0]]
+    notebook.metadata["latentbook"] = {
+        "data": MNIST,
+        "profile": "full",
+        "source_hash": notebooks.source_hash(notebook),
+        "results": notebooks.results_read(notebook),
+        **facts,
+    }
+    notebooks.write(notebook, source.with_suffix(".ipynb"))
+    return source.with_suffix(".ipynb")
+
+
+def stream(text, name="stdout"):
+    return {"output_type": "stream", "name": name, "text": text}
+
+
+def shown(**data):
+    return {"output_type": "display_data", "data": data, "metadata": {}}
+
+
+def test_a_full_run_is_written_beside_its_source_with_its_provenance(project, tmp_path):
+    source = project(
+        cell("""
+            import os, sys
+            print(os.environ["LATENTBOOK_PROFILE"], os.path.isdir(os.environ["LATENTBOOK_DATA"]))
+            print(os.getcwd() + "/figure.png")
+            print("10%|#  | 3it/s", file=sys.stderr)
+        """),
+        "Text.\n",
+        cell("os.environ['TQDM_DISABLE']"),
+    )
+    said = []
+    target = notebooks.execute(source, data=tmp_path, report=said.append)
+    assert target == source.with_suffix(".ipynb")
+    notebook = nbformat.read(target, as_version=4)
+    nbformat.validate(notebook)
+    first, second = (c for c in notebook.cells if c.cell_type == "code")
+    assert [o.text for o in first.outputs] == ["full True\nnotebooks/figure.png\n"]
+    assert second.outputs[0]["data"]["text/plain"] == "'1'" and second.execution_count == 2
+    facts = notebook.metadata["latentbook"]
+    assert set(facts) == {"data", "versions", "device", "seconds", "profile", "source_hash", "results"}
+    assert (facts["data"], facts["profile"]) == (MNIST, "full") and facts["seconds"] > 0
+    assert len(said) == 2 and "cell 2 of 4" in said[0]
+    assert "widgets" not in notebook.metadata
+    assert notebooks.check(project.root) == []
+    assert notebooks.sync(project.root) == ([], [])
+
+
+def test_a_failing_cell_leaves_the_old_notebook_and_is_shown(project):
+    source = project(cell("answer = 42"), cell("raise RuntimeError('the reason')"))
+    source.with_suffix(".ipynb").write_text("the old one")
+    with pytest.raises(notebooks.NotebookError, match=r"(?s)01-try.md failed.*the reason") as error:
+        notebooks.execute(source, report=lambda _: None)
+    assert "\x1b" not in str(error.value)
+    assert source.with_suffix(".ipynb").read_text() == "the old one"
+    assert sorted(p.name for p in source.parent.iterdir()) == ["01-try.ipynb", "01-try.md"]
+
+
+def test_only_a_full_run_on_mnist_is_written_in_place(project, monkeypatch):
+    source = project(cell("print(1)"))
+    for profile, data in (("smoke", MNIST), ("full", {"source": "offline", "hash": "b"})):
+        monkeypatch.setattr(notebooks, "_digits", lambda *_, data=data: data)
+        target = notebooks.execute(source, profile, allow_offline=True, report=lambda _: None)
+        assert target == project.root / "_build" / "executed" / "01-try.ipynb" and target.exists()
+    assert not source.with_suffix(".ipynb").exists()
+
+
+def test_a_full_run_asks_for_mnist_itself_and_a_smoke_run_never_does(monkeypatch):
+    asked = []
+
+    class Split:
+        sha256 = "0"
+
+        def __init__(self, source):
+            self.source = source
+
+    import latentbook.data
+
+    monkeypatch.setattr(
+        latentbook.data, "load_digits", lambda split, root, source: asked.append(source) or Split(source)
+    )
+    for arguments in (("full", None, False), ("full", None, True), ("smoke", None, False)):
+        notebooks._digits(*arguments)
+    assert asked == ["mnist"] * 2 + ["auto"] * 2 + ["offline"] * 2
+
+
+def test_chapters_are_chosen_by_number_or_name(project):
+    one, two = project(name="01-try"), project(name="02-more")
+    assert notebooks.sources(project.root) == [one, two]
+    assert notebooks.sources(project.root, ["02"]) == notebooks.sources(project.root, ["02-more"]) == [two]
+    with pytest.raises(notebooks.NotebookError, match="no chapter 07; there are: 01-try, 02-more"):
+        notebooks.sources(project.root, ["07"])
+    with pytest.raises(notebooks.NotebookError, match="no chapter at all"):
+        notebooks.sources(project.root / "notebooks")
+
+
+def test_edits_of_the_text_are_copied_and_the_outputs_kept(project):
+    source = project(cell("x = 1"), "Old text.\n", cell("y = 2"))
+    target = executed(source, ([stream("one\n")], [stream("two\n")]))
+    assert notebooks.check(project.root) == []
+    project("A new paragraph.\n", cell("x = 1", tags="[hide-input]"), "New text.\n", cell("y = 2"))
+    assert [p for p in notebooks.check(project.root) if "run `make sync`" in p and "from cell 1 on" in p]
+    assert notebooks.sync(project.root) == ([target], [])
+    assert notebooks.check(project.root) == []
+    kept = nbformat.read(target, as_version=4)
+    assert [c.outputs[0].text for c in kept.cells if c.cell_type == "code"] == ["one\n", "two\n"]
+    assert "New text." in target.read_text() and kept.metadata["latentbook"]["data"] == MNIST
+    assert notebooks.sync(project.root) == ([], [])
+
+
+def test_edits_of_the_code_need_an_execution(project):
+    target = executed(project(cell("x = 1")))
+    before = target.read_bytes()
+    project(cell("x = 2"))
+    changed, problems = notebooks.sync(project.root)
+    assert changed == [] and "run `make execute CHAPTER=01`" in problems[0]
+    assert target.read_bytes() == before
+    found = notebooks.check(project.root)
+    assert len(found) == 2 and "out of step" in found[0] and "stale" in found[1]
+    assert "make execute" in found[0] and "make sync" not in found[0]
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "problem"),
+    [
+        (stream("all well, 3 of 4 at /s and 50 % |"), {}, None),
+        (stream("see /home/someone/file.py:3"), {}, "path of one machine"),
+        (stream("see C:\\Users\\me"), {}, "path of one machine"),
+        (stream("https://example.org/home/page"), {}, None),
+        (stream(" 10%|#   | 3/30", "stderr"), {}, "progress bar"),
+        (stream("Warning: something", "stderr"), {}, None),
+        (ERROR, {}, "error (ValueError)"),
+        (ERROR, {"tags": "[raises-exception]"}, None),
+        (shown(**{"image/png": PNG}), {}, "without alt text"),
+        (shown(**{"image/svg+xml": "<svg/>"}), {}, "without alt text"),
+        (shown(**{"image/png": PNG, "text/html": "<div>a widget</div>"}), {}, None),
+        (shown(**{"image/png": PNG}), {"mystnb": "{image: {alt: 'a curve'}}"}, None),
+        (shown(**{"image/png": PNG}), {"mystnb": "{image: {alt: ' '}}"}, "without alt text"),
+        (shown(**{"text/html": "<img src='/tmp/x.png'>"}), {}, "path of one machine"),
+    ],
+)
+def test_what_may_not_stand_in_an_output(project, output, options, problem):
+    executed(project(cell("show()", **options)), ([output],))
+    found = notebooks.check(project.root)
+    assert (found == []) if problem is None else (len(found) == 1 and problem in found[0] and "cell 2" in found[0])
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        ({"profile": "read"}, "read run on mnist"),
+        ({"data": {"source": "offline", "hash": "b"}}, "full run on offline"),
+        ({"source_hash": "0"}, "stale"),
+        ({"results": {"mix-and-match": "0"}}, "results mix-and-match have changed"),
+    ],
+)
+def test_what_the_provenance_may_not_say(project, facts, problem):
+    executed(project(cell("x = 1")), **facts)
+    found = notebooks.check(project.root)
+    assert len(found) == 1 and problem in found[0]
+
+
+def test_missing_stray_bare_and_large_notebooks_are_told(project):
+    source = project(cell("x = 1"), cell("y = 1"))
+    assert notebooks.check(project.root) == ["01-try.ipynb: not executed; run `make execute CHAPTER=01`"]
+    notebook = notebooks.read(source)
+    notebook.cells[1].execution_count = 1
+    notebook.cells[1].outputs = [nbformat.from_dict(stream("x" * (notebooks.LARGEST + 1)))]
+    notebooks.write(notebook, source.with_suffix(".ipynb"))
+    (source.parent / "02-stray.ipynb").write_text("{}")
+    found = "\n".join(notebooks.check(project.root))
+    for problem in ("02-stray.ipynb: has no source", "does not say where", "is 2.0 MB", "cell 3 was not executed"):
+        assert problem in found
+    assert "cell 2 was" not in found
+
+
+def test_a_dead_widget_view_makes_way_for_its_still_picture(project):
+    source = project(cell("w"), cell("w"))
+    notebook = notebooks.read(source)
+    view = {notebooks.WIDGET: {"model_id": "x"}, "text/plain": "Figure()"}
+    for code, data in zip(
+        notebooks._code_cells(notebook), ({**view, "text/html": "<div>still</div>"}, view), strict=True
+    ):
+        code.outputs = [nbformat.from_dict(shown(**data))]
+    notebooks._clean(notebook, project.root)
+    kept = [set(c.outputs[0]["data"]) for c in notebooks._code_cells(notebook)]
+    assert kept == [{"text/plain", "text/html"}, {"text/plain", notebooks.WIDGET}]
+
+
+@pytest.fixture
+def library(tmp_path):
+    """A small package: one imports two, two imports the package sub, whose __init__ imports three."""
+    package = tmp_path / "book"
+    (package / "sub").mkdir(parents=True)
+    files = {
+        "__init__.py": "",
+        "one.py": 'from book.two import f\n\ndef g():\n    """Says."""\n    return f(0)\n',
+        "two.py": "def f(x):\n    from book.sub import deep\n    return deep.x + x\n",
+        "three.py": "x = 1\n",
+        "alone.py": "x = 1\n",
+        "sub/__init__.py": "from book.three import x\n",
+        "sub/deep.py": "x = 1\n",
+    }
+    for name, text in files.items():
+        (package / name).write_text(text)
+    return package
+
+
+def in_cells(*codes):
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in codes])
+
+
+def test_modules_are_followed_through_their_imports(library):
+    assert notebooks.modules(in_cells("%pip install x\nfrom book.one import g", "!ls", "%%bash\nfoo"), library) == [
+        "book.one",
+        "book.sub.deep",
+        "book.two",
+    ]
+    assert notebooks.modules(in_cells("from book import three, alone"), library) == ["book.alone", "book.three"]
+    assert notebooks.modules(in_cells("import book.sub"), library) == ["book.sub", "book.three"]
+    assert notebooks.modules(in_cells("from book.sub import x"), library) == ["book.sub", "book.three"]
+    assert notebooks.modules(in_cells("import numpy"), library) == []
+
+
+def test_the_source_hash_follows_code_and_nothing_else(library):
+    notebook = in_cells("from book.one import g")
+    before = notebooks.source_hash(notebook, library)
+
+    def after(file, text):
+        old = (library / file).read_text()
+        (library / file).write_text(text)
+        changed = notebooks.source_hash(notebook, library) != before
+        (library / file).write_text(old)
+        return changed
+
+    assert after("two.py", "def f(x):\n    from book.sub import deep\n    return deep.x - x\n")
+    assert after("sub/deep.py", "x = 2\n")
+    assert after("sub/deep.py", "x = 1.0\n") and after("sub/deep.py", "x = None\n")
+    assert not after(
+        "one.py", "# why\nfrom book.two import (\n    f,\n)\ndef g():\n    'Other words.'\n    return f(0)  # so\n"
+    )
+    assert not after("alone.py", "x = 2\n") and not after("sub/__init__.py", "x = 3\n")
+    assert notebooks.source_hash(in_cells("from book.one import g\ng()"), library) != before
+    assert notebooks.source_hash(notebook, library) == before
+
+
+def test_the_source_hash_is_the_same_under_every_python(library):
+    (library / "one.py").write_text(
+        "def f(x: int = 1, *y, **z):\n    return f'{x!r:>{3}} {{}}', [i for i in y], b'a', ..., -1e-3\n"
+    )
+    expected = "8916139f26efb19729ae6e1aa8af581ef254d01541674ad9a2fa5ab3745d42e7"
+    assert notebooks.source_hash(in_cells("import book.one"), library) == expected
+
+
+def test_the_results_a_notebook_reads_are_those_its_code_names(tmp_path):
+    for name in ("primer", "mix-and-match", "published"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"x": name}))
+    notebook = in_cells('load("primer")', "value('mix-and-match/best/kl')", "# published")
+    assert set(notebooks.results_read(notebook, tmp_path)) == {"primer", "mix-and-match"}
+    before = notebooks.results_read(notebook, tmp_path)
+    (tmp_path / "primer.json").write_text("{}")
+    assert [n for n, h in notebooks.results_read(notebook, tmp_path).items() if h != before[n]] == ["primer"]
+
+
+def test_the_notebooks_of_the_book_are_in_step_fresh_and_whole(pytestconfig):
+    assert notebooks.check(pytestconfig.rootpath) == []
+
+
+def test_results_stand_where_the_notebooks_look():
+    assert results.DIRECTORY == notebooks.PACKAGE / "results"

@@ -1,0 +1,43 @@
+"""The three speeds."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from latentbook.profiles import NAMES, Profile, profile
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "trains", "picked"),
+    [("smoke", "offline", True, "small"), ("read", "auto", False, "big"), ("full", "auto", True, "big")],
+)
+def test_each_profile(monkeypatch, name, source, trains, picked):
+    monkeypatch.setenv("LATENTBOOK_PROFILE", name)
+    chosen = profile()
+    assert (chosen.name, chosen.source, chosen.trains, chosen.pick("big", "small")) == (name, source, trains, picked)
+
+
+def test_full_is_the_default(monkeypatch):
+    monkeypatch.delenv("LATENTBOOK_PROFILE", raising=False)
+    assert profile() == Profile("full") and NAMES == ("smoke", "read", "full")
+
+
+def test_the_environment_is_read_at_the_call(monkeypatch):
+    monkeypatch.setenv("LATENTBOOK_PROFILE", "smoke")
+    before = profile()
+    monkeypatch.setenv("LATENTBOOK_PROFILE", "read")
+    assert (before.name, profile().name) == ("smoke", "read")
+
+
+@pytest.mark.parametrize("name", ["fast", "", "Full"])
+def test_unknown_profile(monkeypatch, name):
+    monkeypatch.setenv("LATENTBOOK_PROFILE", name)
+    with pytest.raises(ValueError, match=f"LATENTBOOK_PROFILE must be one of smoke, read, full, got '{name}'"):
+        profile()
+
+
+def test_a_profile_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Profile().name = "smoke"

@@ -1,0 +1,222 @@
+"""The results store: nothing half written, nothing mixed, nothing lost."""
+
+import json
+import multiprocessing
+import os
+from dataclasses import dataclass
+
+import pytest
+
+from latentbook.experiments import results
+
+DATA = {"source": "mnist", "hash": "a" * 64}
+HARDWARE = {"cpu": "Test CPU", "threads": 1, "device": "cpu"}
+
+
+@dataclass(frozen=True)
+class Config:
+    alpha: int = 64
+    sizes: tuple = (500, 250)
+
+
+def put(directory, seed=0, variant="best", metrics=None, config=None, data=DATA, failed=None, seconds=1.04):
+    metrics = {"agreement": 0.5 + seed / 100} if metrics is None else metrics
+    config = config or Config()
+    return results.record("mix-and-match", variant, seed, config, data, metrics, seconds, failed, directory, HARDWARE)
+
+
+def test_the_file_has_the_shape_of_the_design(tmp_path):
+    put(tmp_path)
+    document = json.loads((tmp_path / "mix-and-match.json").read_text())
+    assert list(document) == ["experiment", "config", "data", "versions", "hardware", "variants"]
+    assert document["config"] == {"best": {"alpha": 64, "sizes": [500, 250]}}
+    assert (document["data"], document["hardware"]) == (DATA, HARDWARE)
+    assert set(document["versions"]) == {"python", "torch", "torchvision", "latentbook"}
+    assert document["variants"]["best"] == {
+        "seeds": [0],
+        "metrics": {"agreement": [0.5]},
+        "seconds": [1.0],
+        "hardware": ["Test CPU, 1 thread"],
+        "failed": [],
+        "reasons": {},
+    }
+
+
+def test_seeds_stay_sorted_and_aligned_whatever_the_order_of_recording(tmp_path):
+    for seed in (3, 0, 2):
+        put(tmp_path, seed, seconds=seed)
+    entry = results.load("mix-and-match", tmp_path)["variants"]["best"]
+    assert entry["seeds"] == [0, 2, 3]
+    assert entry["metrics"]["agreement"] == [0.5, 0.52, 0.53]
+    assert entry["seconds"] == [0, 2, 3]
+
+
+def test_the_same_seed_is_replaced_and_its_failure_forgotten(tmp_path):
+    put(tmp_path, 1, failed="below the threshold")
+    put(tmp_path, 1, metrics={"agreement": 0.9})
+    entry = results.load("mix-and-match", tmp_path)["variants"]["best"]
+    assert (entry["seeds"], entry["metrics"], entry["failed"], entry["reasons"]) == ([1], {"agreement": [0.9]}, [], {})
+
+
+def test_a_replaced_lone_seed_may_bring_new_metrics(tmp_path):
+    put(tmp_path, 1)
+    put(tmp_path, 1, metrics={"kl": 3.0})
+    assert results.load("mix-and-match", tmp_path)["variants"]["best"]["metrics"] == {"kl": [3.0]}
+
+
+def test_a_failed_run_with_values_counts_in_the_mean_and_one_without_does_not(tmp_path):
+    put(tmp_path, 0, metrics={"agreement": 0.4})
+    put(tmp_path, 1, metrics={"agreement": 0.2}, failed="below the threshold")
+    put(tmp_path, 2, metrics={}, failed="FloatingPointError: NaN in bce at step 7")
+    entry = results.load("mix-and-match", tmp_path)["variants"]["best"]
+    assert (entry["seeds"], entry["failed"]) == ([0, 1], [1, 2])
+    assert entry["reasons"]["2"].startswith("FloatingPointError")
+    assert results.value("mix-and-match/best/agreement", directory=tmp_path) == pytest.approx(0.3)
+    assert results.value("mix-and-match/best/agreement", "failed", tmp_path) == 2
+    put(tmp_path, 0, metrics={}, failed="RuntimeError: again")
+    assert results.load("mix-and-match", tmp_path)["variants"]["best"]["seeds"] == [1]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), None, "0.5", True])
+def test_a_metric_that_is_no_finite_number_is_refused_and_nothing_is_written(tmp_path, bad):
+    with pytest.raises(results.ResultsError, match="agreement"):
+        put(tmp_path, metrics={"agreement": bad})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_with_neither_metrics_nor_a_reason_is_refused(tmp_path):
+    with pytest.raises(results.ResultsError, match="why it failed"):
+        put(tmp_path, metrics={})
+    with pytest.raises(results.ResultsError, match="seconds"):
+        put(tmp_path, metrics={"seconds": 1.0})
+
+
+def test_metric_names_must_be_those_of_the_other_seeds(tmp_path):
+    put(tmp_path, 0)
+    with pytest.raises(results.ResultsError, match="kl"):
+        put(tmp_path, 1, metrics={"agreement": 0.5, "kl": 1.0})
+    put(tmp_path, 1, variant="other", metrics={"kl": 1.0})  # another variant has its own
+    assert results.load("mix-and-match", tmp_path)["variants"]["best"]["seeds"] == [0]
+
+
+def test_runs_of_another_configuration_are_not_mixed_in(tmp_path):
+    put(tmp_path)
+    before = (tmp_path / "mix-and-match.json").read_bytes()
+    with pytest.raises(results.ResultsError, match=r"alpha: 64 recorded, 32 now.*--fresh --variants best"):
+        put(tmp_path, 1, config=Config(alpha=32))
+    assert (tmp_path / "mix-and-match.json").read_bytes() == before
+    put(tmp_path, 1, variant="alpha-32", config=Config(alpha=32))
+    put(tmp_path, 1)  # the tuple in the dataclass compares equal to the list in the file
+
+
+def test_runs_on_other_data_are_not_mixed_in(tmp_path):
+    put(tmp_path)
+    with pytest.raises(results.ResultsError, match=r"mnist \(aaaaaaaaaaaa\).*offline.*--fresh"):
+        put(tmp_path, 1, variant="other", data={"source": "offline", "hash": "b" * 64})
+
+
+def test_starting_over_forgets_the_named_variants_alone(tmp_path):
+    put(tmp_path)
+    put(tmp_path, variant="other")
+    results.start_over("mix-and-match", ["best"], tmp_path)
+    document = results.load("mix-and-match", tmp_path)
+    assert (list(document["variants"]), list(document["config"])) == (["other"], ["other"])
+    put(tmp_path, config=Config(alpha=32))
+    results.start_over("mix-and-match", ["best", "other"], tmp_path)
+    assert not (tmp_path / "mix-and-match.json").exists()
+    put(tmp_path, data={"source": "offline", "hash": "b" * 64})
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    put(tmp_path)
+    before = (tmp_path / "mix-and-match.json").read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        put(tmp_path, 1)
+    assert (tmp_path / "mix-and-match.json").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["mix-and-match.json"]
+
+
+def _record_three(directory, first):
+    for seed in range(first, first + 3):
+        put(directory, seed)
+
+
+def test_processes_that_record_at_once_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_record_three, args=(tmp_path, 3 * i)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    entry = results.load("mix-and-match", tmp_path)["variants"]["best"]
+    assert entry["seeds"] == list(range(12))
+    assert entry["metrics"]["agreement"] == [0.5 + seed / 100 for seed in range(12)]
+
+
+def test_statistics_over_the_seeds(tmp_path):
+    for seed, agreement in enumerate((0.6, 0.7, 0.8)):
+        put(tmp_path, seed, metrics={"agreement": agreement}, seconds=10 * seed)
+    found = {s: results.value("mix-and-match/best/agreement", s, tmp_path) for s in results.STATISTICS}
+    assert found == pytest.approx({"mean": 0.7, "std": 0.1, "min": 0.6, "max": 0.8, "count": 3, "failed": 0})
+    assert results.value("mix-and-match/best/seconds", "max", tmp_path) == 20
+
+
+def test_published_numbers_have_keys_of_their_own(tmp_path):
+    published = {"mix-and-match": {"original": {"agreement": 0.474, "_source": "its checkpoint"}}}
+    (tmp_path / "published.json").write_text(json.dumps(published))
+    assert results.value("published/mix-and-match/original/agreement", directory=tmp_path) == 0.474
+    assert results.names(tmp_path) == []
+    with pytest.raises(results.ResultsError, match="no seeds"):
+        results.value("published/mix-and-match/original/agreement", "std", tmp_path)
+    with pytest.raises(results.ResultsError, match="there is: agreement"):
+        results.value("published/mix-and-match/original/_source", directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "statistic", "message"),
+    [
+        ("air/exact/elbo", "mean", "reproduce air"),
+        ("mix-and-match/worst/agreement", "mean", "there is: best"),
+        ("mix-and-match/best/agreed", "mean", "there is: agreement, seconds"),
+        ("mix-and-match/best", "mean", "experiment/variant/metric"),
+        ("mix-and-match/best/agreement", "median", "mean, std"),
+        ("mix-and-match/best/agreement", "std", "record more seeds"),
+        ("../etc/passwd", "mean", "lower-case"),
+    ],
+)
+def test_a_wrong_key_says_what_there_is(tmp_path, key, statistic, message):
+    put(tmp_path)
+    with pytest.raises(results.ResultsError, match=message):
+        results.value(key, statistic, tmp_path)
+
+
+def test_data_and_hardware_in_words():
+    class Split:
+        def __init__(self, source, sha256):
+            self.source, self.sha256 = source, sha256
+
+    train, test = Split("mnist", "1"), Split("mnist", "2")
+    assert results.data_of(train, test)["source"] == "mnist"
+    assert results.data_of(train, test) != results.data_of(test, train)
+    with pytest.raises(results.ResultsError, match="mnist, offline"):
+        results.data_of(train, Split("offline", "2"))
+    assert results.describe({"cpu": "Xeon", "threads": 2, "device": "cpu"}) == "Xeon, 2 threads"
+    assert results.describe({"cpu": "H200", "threads": 2, "device": "cuda"}) == "H200 (cuda)"
+    assert results.machine()["threads"] >= 1 and results.machine()["cpu"]
+
+
+def test_the_results_in_the_package_are_whole():
+    for name in results.names():
+        document = results.load(name)
+        assert document["experiment"] == name and document["data"]["source"] == "mnist"
+        for variant, entry in document["variants"].items():
+            assert set(document["config"]) >= {variant}
+            assert entry["seeds"] == sorted(set(entry["seeds"])) and entry["failed"] == sorted(set(entry["failed"]))
+            for column in (*entry["metrics"].values(), entry["seconds"], entry["hardware"]):
+                assert len(column) == len(entry["seeds"])
+        json.dumps(document, allow_nan=False)
