@@ -18,7 +18,7 @@ from docutils.parsers.rst import Directive
 RESULTS = Path("src/latentbook/results")
 EXPERIMENTS = Path("src/latentbook/experiments")
 SHARES = (  # metrics whose names begin so are fractions of 1, shown as per cent
-    *("agreement", "accuracy", "asked_agreement", "other_label_wins", "follows_class", "follows_style", "z_probe"),
+    *("agreement", "accuracy", "asked_agreement", "other_label_wins", "follows_", "z_probe"),
     *("class_probe", "style_probe", "variance_share", "count_accuracy", "box_iou", "slant_kept", "thickness_kept"),
 )
 TITLES = {

@@ -9,10 +9,13 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import Tensor
+
+from latentbook.data import Digits
 
 COLOURS = {
     "data": "#0072B2",
@@ -100,6 +103,20 @@ def completions_grid(truth: Tensor, conditions: Tensor, completions: Tensor) -> 
     axes.set_xlim(-3, 30 * (k + 2))
     axes.set_ylim(30 * n + 1, -4)
     return figure
+
+
+def front_picture(path: str, digits: Digits, columns: int = 12) -> None:
+    """The picture of the README and the front page, made anew: completions of six test digits by chapter 01's best model."""
+    from latentbook.experiments import mix_and_match
+
+    use_style()
+    model = mix_and_match.load_state("best")
+    index = torch.cat([(digits.labels == label).nonzero()[2:3, 0] for label in (0, 2, 3, 4, 6, 7)])
+    tops, bottoms = model.split(digits.images[index])
+    completed = mix_and_match.completions(model, bottoms, columns, torch.Generator().manual_seed(0))
+    figure = completions_grid(torch.cat((tops, bottoms), 1), bottoms, completed)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 def curves(

@@ -217,7 +217,7 @@ def _clean(notebook: Any, root: Path) -> None:
     """Take out of the outputs what belongs to this machine: paths, progress bars, views of widgets that are gone."""
     places = {f"{root}/": "", str(root): ".", str(Path.home()): "~"}
     for cell in _code_cells(notebook):
-        cell.outputs = [o for o in cell.outputs if not (o.get("name") == "stderr" and PROGRESS.search(o.text))]
+        cell.outputs = [o for o in cell.outputs if not _is_progress(o)]
         for output in cell.outputs:
             data = output.get("data", {})
             if WIDGET in data and {"text/html", "image/png"} & data.keys():
@@ -227,6 +227,14 @@ def _clean(notebook: Any, root: Path) -> None:
             ]:
                 for place, name in places.items():
                     holder[key] = holder[key].replace(place, name)
+
+
+def _is_progress(output: Any) -> bool:
+    """Whether an output is a progress bar: as text on stderr, or as a widget that saves no picture of itself."""
+    data = output.get("data", {})
+    return (output.get("name") == "stderr" and bool(PROGRESS.search(output.text))) or (
+        WIDGET in data and not {"text/html", "image/png"} & data.keys()
+    )
 
 
 def _problems(source: Path, target: Path) -> Iterator[str]:

@@ -229,15 +229,24 @@ def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         return build()
 
 
-def live_curves(**options: Any) -> Hook:
-    """A hook that redraws the loss curves in the notebook after every epoch, by livelossplot."""
+def live_curves(cell_size: tuple[float, float] = (4.6, 2.9)) -> Hook:
+    """A hook that redraws the loss curves in the notebook after every epoch, by livelossplot.
+
+    One panel a term, with its held-out values (see `validation`) in the same panel; cell_size: of a panel, in inches.
+    """
     from livelossplot import PlotLosses
     from livelossplot.outputs import MatplotlibPlot
 
-    plot = PlotLosses(outputs=[MatplotlibPlot(**options)])
+    plot = None
 
     def draw(model: nn.Module, history: History) -> None:
-        plot.update(history.epochs[-1])
+        nonlocal plot
+        latest = history.epochs[-1]
+        if plot is None:
+            terms = [name for name in latest if not name.startswith("test_")]
+            groups = {name: [key for key in (name, f"test_{name}") if key in latest] for name in terms}
+            plot = PlotLosses(outputs=[MatplotlibPlot(cell_size=cell_size)], groups=groups)
+        plot.update(latest)
         plot.send()
 
     return draw

@@ -1,4 +1,4 @@
-"""The variational autoencoder (Kingma and Welling, 2014; Rezende et al., 2014), with one switch that makes it collapse."""
+"""The variational autoencoder (Kingma and Welling, 2014; Rezende et al., 2014); its decoder may have another way to know."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class VAEConfig:
     hidden_dim: int = 256  # one hidden layer on either side: trains in seconds, blurs as every small VAE does
     latent_dim: int = 16  # more than digits need, so that some units fall silent by themselves
     teacher_forcing: bool = False  # the decoder also sees the true pixels before each pixel: another way to know
+    neighbours: str = "before"  # with teacher forcing: "before", or "all" pixels but the one that is asked for
 
 
 class VAE(nn.Module):
@@ -35,7 +36,7 @@ class VAE(nn.Module):
         self.log_var = nn.Linear(c.hidden_dim, c.latent_dim)
         self.decoder = nn.Sequential(dense(c.latent_dim, c.hidden_dim, norm=False), nn.Linear(c.hidden_dim, c.pixels))
         if c.teacher_forcing:
-            self.neighbours = CausalNeighbours(c.pixels)
+            self.neighbours = Neighbours(c.pixels, c.neighbours)
 
     def encode(self, images: Float[Tensor, "batch 1 28 28"]) -> DiagonalGaussian:
         """q(z | x): a Gaussian over z for every image. Raises ValueError for another number of pixels or an empty batch."""
@@ -76,15 +77,21 @@ class VAE(nn.Module):
         return self.decode(z).sigmoid().view(-1, 1, 28, 28)
 
 
-class CausalNeighbours(nn.Module):
-    """A fully visible belief network (Frey, 1998, chapter 3): logits for each pixel, linear in the true pixels before it."""
+class Neighbours(nn.Module):
+    """Logits for each pixel, linear in other true pixels of the image.
 
-    def __init__(self, pixels: int = 784):
+    which="before" sees the pixels before it in row order, a fully visible belief network (Frey, 1998, chapter 3);
+    which="all" sees all but the pixel itself, as an input skip connection would let it: no likelihood, only a loss.
+    Raises ValueError for another `which`.
+    """
+
+    def __init__(self, pixels: int = 784, which: str = "before"):
         super().__init__()
+        if which not in ("before", "all"):
+            raise ValueError(f"neighbours must be before or all, got {which!r}")
+        seen = torch.ones(pixels, pixels)
         self.weight = nn.Parameter(torch.zeros(pixels, pixels))  # starts silent: at step 0 the decoder is the plain one
-        self.register_buffer(
-            "before", torch.ones(pixels, pixels).tril(-1), persistent=False
-        )  # row i sees pixels 0 .. i-1
+        self.register_buffer("seen", seen.tril(-1) if which == "before" else seen.fill_diagonal_(0), persistent=False)
 
     def forward(self, images: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 784"]:
-        return F.linear(images.flatten(1), self.weight * self.before)
+        return F.linear(images.flatten(1), self.weight * self.seen)

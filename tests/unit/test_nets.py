@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from latentbook.nets import count_parameters, dense
+from latentbook.nets import count_parameters, dense, dropout
 
 
 def test_dense_has_a_linear_a_norm_and_a_relu_for_every_pair():
@@ -36,3 +36,13 @@ def test_count_parameters_counts_what_is_trained():
     assert count_parameters(model) == 5 * 4 + 4 + 2 * 4
     model[0].bias.requires_grad_(False)
     assert count_parameters(model) == 5 * 4 + 2 * 4
+
+
+def test_dropout_keeps_the_mean_repeats_under_its_generator_and_touches_no_other_state():
+    x, before = torch.ones(400, 50), torch.get_rng_state()
+    dropped = dropout(x, 0.3, torch.Generator().manual_seed(0))
+    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
+    assert dropped.mean().item() == pytest.approx(1, abs=0.02)
+    assert torch.equal(dropped, dropout(x, 0.3, torch.Generator().manual_seed(0)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(dropout(x, 0.0), x)

@@ -16,6 +16,7 @@ from torch import nn
 
 from latentbook import training
 from latentbook.data import Batch, Digits
+from latentbook.nets import dropout
 from latentbook.training import (
     History,
     fit,
@@ -127,11 +128,11 @@ def test_fit_leaves_torchs_random_state():
 
 
 class WithDropout(Plain):
-    """Dropout draws from torch's own random state, whatever generator a loss is given."""
+    """Noise in a layer, drawn from the generator that the loss is given."""
 
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Sequential(nn.Dropout(0.5), nn.Linear(784, 10))
+    def loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
+        logits = self.layer(dropout(batch.images.flatten(1), 0.5, generator))
+        return {"error": nn.functional.cross_entropy(logits, batch.labels, reduction="none")}
 
 
 def test_dropout_repeats_resumes_and_leaves_torchs_random_state(tmp_path):

@@ -182,3 +182,17 @@ def test_changing_a_pixel_changes_only_later_logits(pixel):
 def test_without_teacher_forcing_the_image_is_not_seen():
     model, z = build(), noise_for(2)
     assert torch.equal(model.decode(z, batch_of(2).images), model.decode(z, batch_of(2, seed=1).images))
+
+
+def test_all_neighbours_sees_every_pixel_but_the_one_it_is_asked_for():
+    model = initialise(lambda: VAE(VAEConfig(teacher_forcing=True, neighbours="all")), 0)
+    model.neighbours.weight.data.fill_(1.0)
+    image = torch.zeros(1, 1, 28, 28)
+    image[0, 0, 3, 5] = 1
+    logits = model.neighbours(image)[0]
+    assert logits[3 * 28 + 5] == 0 and logits.sum() == 783
+
+
+def test_unknown_neighbours_are_refused():
+    with pytest.raises(ValueError, match="before or all"):
+        VAE(VAEConfig(teacher_forcing=True, neighbours="below"))

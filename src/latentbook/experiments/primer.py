@@ -1,4 +1,4 @@
-"""Chapter 00's experiment: what the weight of the KL buys, and two ways to make a posterior collapse."""
+"""Chapter 00's experiment: what the weight of the KL buys, and decoders that have another way to know."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Config:
 KL_WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 VARIANTS: dict[str, Config] = {f"kl-weight-{weight:g}": Config(kl_weight=weight) for weight in KL_WEIGHTS} | {
     "teacher-forcing": Config(VAEConfig(teacher_forcing=True)),
+    "all-neighbours": Config(VAEConfig(teacher_forcing=True, neighbours="all")),
     "untrained": Config(epochs=0),
 }
 
