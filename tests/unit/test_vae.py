@@ -171,12 +171,12 @@ def test_a_logit_looks_back_only(pixel):
 def test_changing_a_pixel_changes_only_later_logits(pixel):
     model, seen = looking_back(), batch_of(1).images
     changed = seen.clone()
-    changed.view(-1)[pixel] = 1 - changed.view(-1)[pixel]
+    changed.view(-1)[pixel] += 1
     with torch.no_grad():
         difference = (model.decode(noise_for(1), changed) - model.decode(noise_for(1), seen))[0]
     # not exactly 0: a matrix product may sum in another order
     assert difference[: pixel + 1].abs().max() < 1e-6
-    assert pixel >= 783 or difference[pixel + 1 :].abs().max() > 1e-3
+    assert pixel >= 783 or difference[pixel + 1 :].abs().max() > 1e-5
 
 
 def test_without_teacher_forcing_the_image_is_not_seen():
