@@ -55,6 +55,7 @@ serve: book ## build, then serve the site on PORT (8000)
 format: $(STAMP) ## lay out the code as ruff does
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python -m latentbook tidy
 
 numbers: $(STAMP) ## write the measured numbers into the texts, then into the notebooks
 	$(BIN)/python -m latentbook numbers
@@ -66,6 +67,7 @@ sync: $(STAMP) ## copy edits of the text into the executed notebooks, keeping th
 lint: $(STAMP) ## look over the code without changing it
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m latentbook tidy --check
 
 clean: ## remove what was built, but not .venv
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

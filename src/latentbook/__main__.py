@@ -117,6 +117,8 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(sync, "sync", "copy edits of the text into the executed notebooks")
     sub.add_argument("chapters", nargs="*", metavar="CHAPTER", help="such as 01 (default: all)")
+    sub = command(tidy, "tidy", "lay out the code in the notebooks' sources")
+    sub.add_argument("--check", action="store_true", help="change nothing; exit 1 where something would change")
     command(check, "check", "are the notebooks in step, fresh and whole?")
     on_data(command(data, "data", "which digits would be used, and how to get MNIST"))
     return whole
@@ -236,6 +238,16 @@ def sync(options: argparse.Namespace) -> int:
         print(line)
     print(f"{len(changed)} notebook(s) changed, {len(problems)} to execute")
     return 1 if problems else 0
+
+
+def tidy(options: argparse.Namespace) -> int:
+    """Lay out the code cells of the notebooks' sources with ruff, narrow enough for the page."""
+    from latentbook import notebooks
+
+    untidy = notebooks.tidy(write=not options.check)
+    for name in untidy:
+        print(f"{name}: {'would be' if options.check else 'was'} laid out anew")
+    return 1 if options.check and untidy else 0
 
 
 def check(options: argparse.Namespace) -> int:

@@ -11,6 +11,8 @@ import ast
 import hashlib
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -34,6 +36,13 @@ MACHINE_PATH = re.compile(
 PROGRESS = re.compile(r"\r|\d(?:it|s)/(?:s|it)\b|\d%\|")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+CODE_CELL = re.compile(
+    r"(?P<head>^```\{code-cell\}[^\n]*\n(?:---\n.*?\n---\n|(?::[^\n]*\n)+\n?)?)(?P<code>.*?)(?P<tail>^```$)",
+    re.MULTILINE | re.DOTALL,
+)
+CELL_WIDTH = 76  # characters of code that the page shows without scrolling
 
 
 class NotebookError(RuntimeError):
@@ -108,6 +117,35 @@ def sync(root: str | Path = ".", chapters: Sequence[str] = ()) -> tuple[list[Pat
             write(new, target)
             changed.append(target)
     return changed, problems
+
+
+def tidy(root: str | Path = ".", write: bool = True) -> list[str]:
+    """Lay out the code cells of the sources with ruff, narrow enough for the page; returns the files that need it.
+
+    Cells with a magic are left alone, as ruff reads Python only. Raises NotebookError for code that does not parse.
+    """
+    untidy = []
+    for source in sources(root):
+        text = source.read_text(encoding="utf-8")
+        new = CODE_CELL.sub(
+            lambda found, name=source.name: found["head"] + _ruff(found["code"], name) + found["tail"], text
+        )
+        if new != text:
+            untidy.append(source.name)
+            if write:
+                results.write_whole(source, new)
+    return untidy
+
+
+def _ruff(code: str, name: str) -> str:
+    """One cell's code as ruff formats it."""
+    if re.search(r"^\s*[%!]", code, re.MULTILINE):
+        return code
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", str(CELL_WIDTH), "-"]
+    done = subprocess.run(command, input=code, capture_output=True, text=True)
+    if done.returncode:
+        raise NotebookError(f"{name}: a code cell does not parse: {done.stderr.strip()}\n{code}")
+    return done.stdout
 
 
 def check(root: str | Path = ".") -> list[str]:

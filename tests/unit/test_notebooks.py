@@ -318,3 +318,16 @@ def test_the_notebooks_of_the_book_are_in_step_fresh_and_whole(pytestconfig):
 
 def test_results_stand_where_the_notebooks_look():
     assert results.DIRECTORY == notebooks.PACKAGE / "results"
+
+
+def test_tidy_lays_out_code_cells_and_leaves_magics_and_text_alone(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    source = tmp_path / "notebooks" / "01-x.md"
+    magic = "```{code-cell} ipython3\nif True:\n    %pip install -q  x\n```\n"
+    text = "Some  text: `a=1`.\n\n```python\nb=2\n```\n\n"
+    tagged = "```{code-cell} ipython3\n:tags: [hide-cell]\n\nc=[1,2]\n```\n"
+    source.write_text(text + magic + tagged)
+    assert notebooks.tidy(tmp_path, write=False) == ["01-x.md"] and source.read_text() == text + magic + tagged
+    assert notebooks.tidy(tmp_path) == ["01-x.md"]
+    assert source.read_text() == text + magic + tagged.replace("c=[1,2]", "c = [1, 2]")
+    assert notebooks.tidy(tmp_path) == []
