@@ -110,9 +110,9 @@ def load_digits(
     folder = Path(chosen or platformdirs.user_cache_dir("latentbook")).expanduser()
     try:
         return _mnist(split, folder / "MNIST" / "raw").to(device)
-    except (PermissionError, ValueError):
-        raise  # a mistake to be told, never papered over by the stand-in
     except OSError as error:
+        if isinstance(error, PermissionError) and chosen:
+            raise  # a folder that was asked for is a mistake to be told, never papered over by the stand-in
         if source == "mnist":
             raise FileNotFoundError(
                 f"MNIST is not in {folder} and no download worked ({error}). {HOW_TO_GET_MNIST}"

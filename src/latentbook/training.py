@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from latentbook.data import Batch, Digits
 from latentbook.schedules import Schedule, constant
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass
@@ -61,7 +61,7 @@ def fit(
     """Train any model whose `loss(batch, generator=...)` returns named per-example terms, by Adam on their weighted mean.
 
     weights: term -> number or schedule (1 if not named). arguments: extra keyword arguments of `loss`, each a function
-    of the step. precision: "float32", or autocast to "bfloat16" or "float16". checkpoint: a file written whole after
+    of the step. precision: "float32", or "bfloat16" by autocast. checkpoint: a file written whole after
     every epoch; where it exists, training goes on from it to the same result as an uninterrupted run.
     on_epoch_end: called with the model and the history. Ctrl-C returns the history so far, marked `interrupted`.
     Where torch.distributed is initialised, each process takes its share of every batch and gradients are averaged.
@@ -139,7 +139,6 @@ class TrainingRun:
         self.device, self.dtype = digits.images.device, PRECISIONS[precision]
         fused = self.device.type in ("cpu", "cuda")  # one kernel for all parameters instead of several for each
         self.optimizer = torch.optim.Adam(model.parameters(), lr=self.rate(0), fused=fused)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.order = torch.Generator().manual_seed(seed)
         self.noise = torch.Generator(self.device).manual_seed(seed + 1_000_003 * (self.rank + 1))
@@ -162,19 +161,18 @@ class TrainingRun:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step)
         self.optimizer.zero_grad()
-        self.scaler.scale(objective * share).backward()
+        (objective * share).backward()
         if self.world > 1:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     dist.all_reduce(parameter.grad)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.optimizer.step()
         self.history.steps += 1
         counted = share > 0
         return {name: term.detach().sum() * counted for name, term in terms.items()}
 
     def autocast(self) -> AbstractContextManager:
-        """The precision of the forward pass; float32 needs no context, and entering one would cost 2 % of a small step."""
+        """The precision of the forward pass; float32 needs no context, and entering one costs time at every step."""
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
 
     def share(self, batch: Batch) -> tuple[Batch, float]:
@@ -207,7 +205,7 @@ class TrainingRun:
     def load(self, path: Path) -> None:
         tensors, metadata = load_tensors(path)
         for name, now in (("config", config_of(self.model)), ("settings", self.settings)):
-            if metadata.get(name) != now:
+            if metadata.get(name) != json.loads(json.dumps(now)):  # as JSON has it: tuples are lists
                 raise ValueError(
                     f"{path} was written with {name} {metadata.get(name)}, this run has {now}: "
                     "delete the checkpoint to start over, or use another file"

@@ -262,6 +262,18 @@ def test_a_root_that_cannot_be_written_to_is_told(monkeypatch, tmp_path, source)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_cache_that_cannot_be_written_to_makes_way_for_the_embedded_digits(monkeypatch, tmp_path):
+    """Nobody asked for the cache folder, so it is no mistake of the reader's."""
+    allowed = os.access
+    monkeypatch.delenv("LATENTBOOK_DATA", raising=False)
+    monkeypatch.setattr(data.platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and allowed(path, mode))
+    with pytest.warns(data.OfflineDigitsWarning):
+        assert load_digits("test").source == "offline"
+    with pytest.raises(FileNotFoundError, match="not writable"):
+        load_digits("test", source="mnist")
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_told(tmp_path):
     tmp_path.chmod(0o500)
