@@ -303,6 +303,9 @@ def _cell_problems(cell: Any) -> Iterator[str]:
     tags = cell.metadata.get("tags", [])
     if cell.source.strip() and cell.execution_count is None and "skip-execution" not in tags:
         yield "was not executed"
+    pictures = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+    if len(pictures) > len(set(pictures)):
+        yield "shows one picture twice (a figure that ends a cell is shown again: give it a name)"
     for output in cell.outputs:
         data = output.get("data", {})
         text = "\n".join([output.get("text", ""), *(v for k, v in data.items() if k.startswith("text/"))])

@@ -195,6 +195,13 @@ def test_what_may_not_stand_in_an_output(project, output, options, problem):
     assert (found == []) if problem is None else (len(found) == 1 and problem in found[0] and "cell 2" in found[0])
 
 
+def test_a_picture_shown_twice_is_told(project):
+    picture = shown(**{"image/png": PNG})
+    executed(project(cell("draw()", mystnb="{image: {alt: 'a curve'}}")), ([picture, picture],))
+    (found,) = notebooks.check(project.root)
+    assert "cell 2 shows one picture twice" in found
+
+
 @pytest.mark.parametrize(
     ("facts", "problem"),
     [
