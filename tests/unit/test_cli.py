@@ -68,7 +68,9 @@ def driver(tmp_path):
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("COV_", "LATENTBOOK"))}
         environment["PYTHONPATH"] = str(tmp_path)
         command = [sys.executable, "-u", "-m", "latentbook", *arguments]
-        return subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, stdout=-1, stderr=-1)
+        heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)} if os.name == "posix" else {}
+        # a job started in the background inherits that Ctrl-C is ignored; a reader's terminal does not
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, stdout=-1, stderr=-1, **heed)
 
     def run(*arguments):
         process = start(*arguments)
