@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -58,3 +59,46 @@ class DiagonalGaussian:
         """Log density of `value` in nats, per dimension."""
         distance = (value - self.mean).square() * torch.exp(-self.log_var)
         return -0.5 * (distance + self.log_var + math.log(2 * math.pi))
+
+
+def gumbel_softmax(
+    logits: Float[Tensor, "*batch classes"],
+    temperature: float,
+    hard: bool,
+    uniform: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "*batch classes"]:
+    """A relaxed one-hot draw from softmax(logits) (Jang et al., 2017, equation 2); noise by `uniform` in (0, 1) or a generator.
+
+    hard: one-hot on the way forward, the relaxation's gradient on the way back (their straight-through estimator).
+    torch.nn.functional.gumbel_softmax does the same, but takes neither a generator nor noise.
+    Raises ValueError for a temperature that is not positive.
+    """
+    check_temperature(temperature)
+    if uniform is None:
+        device = logits.device if generator is None else generator.device
+        uniform = torch.rand(logits.shape, generator=generator, device=device).to(logits)
+    gumbel = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))  # rand can return 0
+    soft = ((logits + gumbel) / temperature).softmax(-1)
+    return one_hot(soft.argmax(-1), soft) + soft - soft.detach() if hard else soft
+
+
+def label_kl(logits: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch"]:
+    """KL(q(y | x) || uniform) in nats: log(classes) less the entropy of the prediction."""
+    log_q = logits.log_softmax(-1)
+    return (log_q.exp() * log_q).sum(-1) + math.log(logits.shape[-1])
+
+
+def one_hot(
+    labels: Int[Tensor, "*batch"], like: Tensor, n_classes: int | None = None
+) -> Float[Tensor, "*batch classes"]:
+    """Labels as one-hot rows in the precision of `like`, with as many classes as it has columns unless said otherwise."""
+    return F.one_hot(labels, like.shape[-1] if n_classes is None else n_classes).to(like.dtype)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises ValueError unless the temperature of the Gumbel-softmax is a positive, finite number."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(
+            f"temperature must be positive and finite, got {temperature}: lower it towards 0 for harder draws"
+        )

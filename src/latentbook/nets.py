@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -34,3 +35,22 @@ def dropout(x: Tensor, rate: float, generator: torch.Generator | None = None) ->
 def count_parameters(model: nn.Module) -> int:
     """How many trainable numbers a model has."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def side_by_side(layer: nn.Sequential, first: Tensor, second: Tensor) -> Tensor:
+    """A dense layer on [first, second], without laying them side by side: ten labels share the work for one image."""
+    linear, activation = layer
+    a, b = linear.weight.split((first.shape[-1], second.shape[-1]), dim=1)
+    return activation(F.linear(first, a, linear.bias) + F.linear(second, b))
+
+
+class ReversedGradient(torch.autograd.Function):
+    """The identity on the way forward; on the way back the gradient changes its sign (Ganin et al., 2016, section 4.2)."""
+
+    @staticmethod
+    def forward(context, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(context, gradient: Tensor) -> Tensor:
+        return -gradient

@@ -2,6 +2,10 @@
 
 from types import ModuleType
 
-from latentbook.experiments import mix_and_match, primer
+from latentbook.experiments import conditional_vae, mix_and_match, primer
 
-EXPERIMENTS: dict[str, ModuleType] = {"primer": primer, "mix-and-match": mix_and_match}
+EXPERIMENTS: dict[str, ModuleType] = {
+    "primer": primer,
+    "mix-and-match": mix_and_match,
+    "conditional-vae": conditional_vae,
+}

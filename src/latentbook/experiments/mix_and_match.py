@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,12 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from latentbook import evaluation
 from latentbook.data import Digits, load_digits
 from latentbook.experiments.plain import plain_steps
 from latentbook.experiments.run import Run, finished
+from latentbook.experiments.timing import compare
 from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
 from latentbook.nets import count_parameters, dense, dropout
 from latentbook.schedules import Schedule, constant, logistic, one_cycle
@@ -277,50 +276,11 @@ def our_steps(digits: Digits, device: str = "cpu") -> Iterator[None]:
 
 
 def bench(device: str = "cpu", rounds: int = 7, steps: int = 30) -> dict[str, Any]:
-    """Time our whole step against the plainly written one, in turns in this process.
-
-    The medians over `rounds` of `steps` each, in milliseconds a step; `matmul_share` is the share of this machine's
-    matrix-product peak (measured on 1024 x 1024 float32) that our step's matrix products reach over the whole step.
-    """
+    """Time our whole step against the plainly written one, in turns in this process: see `timing.compare`."""
     digits = load_digits("train", source="offline").take(slice(0, 1280))
-    contestants = {"ours": our_steps(digits, device), "plain": plain_steps(digits)}
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds + 1):  # the first round warms up
-        for name, run_of in contestants.items():
-            start = time.perf_counter()
-            for _ in range(steps):
-                next(run_of)
-            if device != "cpu":
-                torch.cuda.synchronize()
-            times[name].append(1e3 * (time.perf_counter() - start) / steps)
-    ours, plain = (statistics.median(times[name][1:]) for name in ("ours", "plain"))
-    with FlopCounterMode(display=False) as counter:
-        next(contestants["ours"])
-    peak = matmul_peak(device)
-    return {
-        "experiment": "mix-and-match",
-        "ours_ms": ours,
-        "plain_ms": plain,
-        "ratio": plain / ours,
-        "matmul_share": counter.get_total_flops() / (ours * 1e-3) / peak,
-        "matmul_peak_gflops": peak / 1e9,
-        "mflop_per_step": counter.get_total_flops() / 1e6,
-        "threads": torch.get_num_threads(),
-        "device": device,
-    }
-
-
-def matmul_peak(device: str = "cpu", size: int = 1024, repeats: int = 9) -> float:
-    """Floating-point operations a second of a float32 matrix product: the best of some repeats."""
-    a, b = (torch.randn(size, size, device=device) for _ in range(2))
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        a @ b
-        if device != "cpu":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+    return {"experiment": "mix-and-match"} | compare(
+        our_steps(digits, device), plain_steps(digits), device, rounds, steps
+    )
 
 
 STATES = ("example-mask", "best")  # the variants whose trained state (seed 0) is shipped

@@ -1,7 +1,7 @@
-"""The Mix-and-Match step written plainly, with the original tutorial's habits: the yardstick of `bench`, and nothing else.
+"""Training steps written plainly, with the original tutorials' habits: the yardsticks of `bench`, and nothing else.
 
-One PIL image at a time through ToTensor, the default collate, Python's `random` for the indices and a list search for
-their complement, zeros filled by index, a sigmoid before the cross-entropy, unfused Adam.
+One PIL image at a time through ToTensor, the default collate, a sigmoid before the cross-entropy, unfused Adam; for
+Mix-and-Match Python's `random` for the indices, a list search for their complement and zeros filled by index.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import to_pil_image, to_tensor
@@ -70,5 +71,39 @@ def plain_steps(digits: Digits) -> Iterator[None]:
             decoded, mean, log_var = model(flat[:, :500], flat[:, 500:])
             kl = -0.5 * torch.sum(1 + log_var - mean.pow(2) - log_var.exp())
             (cross_entropy(decoded, flat[:, :500]) + kl).backward()
+            optimizer.step()
+            yield
+
+
+class PlainConditionalVAE(nn.Module):
+    """The same sizes as `ConditionalVAE` by its defaults."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.mean, self.log_var = dense(784, 128, norm=False), nn.Linear(128, 20), nn.Linear(128, 20)
+        self.classifier = nn.Sequential(dense(784, 128, norm=False), nn.Linear(128, 10))
+        self.decoder = nn.Sequential(dense(30, 128, norm=False), nn.Linear(128, 784), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        logits, hidden = self.classifier(x), self.encoder(x)
+        mean, log_var = self.mean(hidden), self.log_var(hidden)
+        z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
+        y = F.gumbel_softmax(logits, tau=1.0, hard=True)
+        return self.decoder(torch.cat((z, y), dim=1)), logits, mean, log_var
+
+
+def plain_conditional_steps(digits: Digits) -> Iterator[None]:
+    """An endless run of plain training steps of the conditional VAE: each `next` is one."""
+    model = PlainConditionalVAE()
+    loader = DataLoader(PilDigits(digits), batch_size=64, shuffle=True, num_workers=0, drop_last=True)
+    cross_entropy, optimizer = nn.BCELoss(reduction="sum"), torch.optim.Adam(model.parameters(), lr=1e-3)
+    while True:
+        for image, label in loader:
+            flat = image.view(len(image), -1)
+            optimizer.zero_grad()
+            decoded, logits, mean, log_var = model(flat)
+            kl = -0.5 * torch.sum(1 + log_var - mean.pow(2) - log_var.exp())
+            loss = (cross_entropy(decoded, flat) + kl) / len(flat) + 10 * F.cross_entropy(logits, label)
+            loss.backward()
             optimizer.step()
             yield

@@ -1,0 +1,264 @@
+"""A conditional VAE with a classifier: generate the digit that is asked for, from images whose digit must be guessed.
+
+`ConditionalVAEConfig()` is a well-known tutorial's model: the classifier's guess, drawn by straight-through Gumbel-softmax
+(Jang et al., 2017), is laid beside the code z and decoded. The chapter's steps away from it are single choices:
+
+- `posterior="image-and-label"`: q(z | x, y) instead of q(z | x), so that z need not repeat what y says;
+- `label_kl=True`: the KL of y, without which the objective is no bound (Kingma et al., 2014, model M2, equation 7);
+- `label="exact"`: the expectation over the ten classes as a sum instead of one draw; `label="known"`: the given label
+  where an image has one (equation 6), the sum where it has none (equation 7);
+- `adversary=True` and `recovery=True`: z independent of y, and y recoverable from what is decoded, as terms of the loss.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from latentbook.data import Batch
+from latentbook.distributions import (
+    DiagonalGaussian,
+    check_temperature,
+    gumbel_softmax,
+    label_kl,
+    one_hot,
+    standard_normal,
+)
+from latentbook.nets import ReversedGradient, dense, dropout, side_by_side
+
+POSTERIORS = ("image", "image-and-label")
+LABELS = ("hard", "soft", "exact", "known")
+UNLABELLED = -1  # stands where an image has no label
+
+
+@dataclass(frozen=True)
+class ConditionalVAEConfig:
+    """Sizes and choices; the defaults are the tutorial's."""
+
+    pixels: int = 784
+    hidden_dim: int = 128
+    latent_dim: int = 20
+    n_classes: int = 10
+    posterior: str = "image"  # what q(z | ...) sees
+    label: str = (
+        "hard"  # which y is decoded in training: a Gumbel-softmax draw ("hard" is straight-through, or "soft"), ...
+    )
+    temperature: float = 1.0  # of the Gumbel-softmax; the tutorial never changes it
+    cut_gradient: bool = False  # True: no gradient of the reconstruction reaches the classifier through y
+    label_kl: bool = False  # the KL of y; the tutorial has none
+    adversary: bool = False  # a second classifier looks for y in z, and the encoder learns to leave it nothing
+    recovery: bool = False  # the classifier must find the label in an image decoded from the prior
+    dropout: float = 0.0  # in the classifier's hidden layer (half as much on its pixels)
+
+
+class ConditionalVAE(nn.Module):
+    """Encoder, decoder and classifier of the tutorial's sizes; y is one-hot, or a relaxation of it, [batch, classes]."""
+
+    def __init__(self, config: ConditionalVAEConfig = ConditionalVAEConfig()):
+        super().__init__()
+        self.config = c = config
+        for name, given, allowed in (("posterior", c.posterior, POSTERIORS), ("label", c.label, LABELS)):
+            if given not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {given!r}")
+        check_temperature(c.temperature)
+        if c.label == "exact" and (c.adversary or c.recovery):
+            raise ValueError(
+                'adversary and recovery need one code for each image: set label to "known", "hard" or "soft"'
+            )
+        seen = c.pixels + (c.n_classes if c.posterior == "image-and-label" else 0)
+        self.encoder = dense(seen, c.hidden_dim, norm=False)
+        self.mean = nn.Linear(c.hidden_dim, c.latent_dim)
+        self.log_var = nn.Linear(c.hidden_dim, c.latent_dim)
+        self.decoder = nn.Sequential(
+            dense(c.latent_dim + c.n_classes, c.hidden_dim, norm=False), nn.Linear(c.hidden_dim, c.pixels)
+        )
+        self.classifier = nn.Sequential(dense(c.pixels, c.hidden_dim, norm=False), nn.Linear(c.hidden_dim, c.n_classes))
+        if c.adversary:
+            self.adversary = nn.Sequential(dense(c.latent_dim, 256, norm=False), nn.Linear(256, c.n_classes))
+
+    def classify(
+        self, x: Float[Tensor, "batch pixels"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits of q(y | x); in training under dropout, if the configuration has any."""
+        rate = self.config.dropout if self.training else 0.0
+        if rate == 0:
+            return self.classifier(x)
+        first, last = self.classifier
+        return last(dropout(first(dropout(x, rate / 2, generator)), rate, generator))
+
+    def encode(self, x: Float[Tensor, "*#batch pixels"], y: Float[Tensor, "*#batch classes"]) -> DiagonalGaussian:
+        """q(z | x, y), or q(z | x), which does not look at y."""
+        hidden = side_by_side(self.encoder, x, y) if self.config.posterior == "image-and-label" else self.encoder(x)
+        return DiagonalGaussian(self.mean(hidden), self.log_var(hidden))
+
+    def decode(
+        self, z: Float[Tensor, "*#batch latent"], y: Float[Tensor, "*#batch classes"]
+    ) -> Float[Tensor, "*batch pixels"]:
+        """Logits of p(x | z, y)."""
+        hidden, out = self.decoder
+        return out(side_by_side(hidden, z, y))
+
+    def guess(
+        self, logits: Float[Tensor, "batch classes"], temperature: float, uniform: Tensor | None = None, generator=None
+    ) -> Float[Tensor, "batch classes"]:
+        """y as the decoder gets it where it is predicted: a Gumbel-softmax draw in training, the best class afterwards."""
+        if not self.training:
+            return one_hot(logits.argmax(-1), logits)
+        y = gumbel_softmax(logits, temperature, self.config.label == "hard", uniform, generator)
+        return y.detach() if self.config.cut_gradient else y
+
+    def bound(
+        self, x: Float[Tensor, "batch pixels"], y: Float[Tensor, "*#batch k classes"], noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """bce [batch, k], kl of z [batch, k] and z [batch, k or 1, latent] for k labels of every image."""
+        posterior = self.encode(x.unsqueeze(1), y)
+        z = posterior.sample(noise.unsqueeze(1))  # [batch, k or 1, latent]
+        logits = self.decode(z, y)  # [batch, k, pixels]
+        bce = F.binary_cross_entropy_with_logits(logits, x.unsqueeze(1).expand_as(logits), reduction="none").sum(-1)
+        return bce, posterior.kl().sum(-1).expand_as(bce), z
+
+    def expected_bound(self, x: Tensor, logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """bce and kl [batch]: the sum over all classes weighed by q(y | x), where a draw would only estimate it."""
+        weights = logits.softmax(1)
+        weights = weights.detach() if self.config.cut_gradient else weights
+        every = torch.eye(self.config.n_classes, dtype=x.dtype, device=x.device).unsqueeze(0)  # [1, classes, classes]
+        bce, kl, _ = self.bound(x, every, noise)
+        return (weights * bce).sum(1), (weights * kl).sum(1)
+
+    def loss(
+        self,
+        batch: Batch,
+        *,
+        temperature: float | None = None,
+        noise: Tensor | None = None,
+        uniform: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """Per-example terms in nats: "bce", "kl", "cross_entropy", and those the configuration asks for besides.
+
+        "label_kl": KL(q(y | x) || uniform), or log(classes) where the label is given (label="known"). "adversary": the
+        cross-entropy of the second classifier, with the sign of its gradient turned on the way into the encoder (Ganin et
+        al., 2016). "recovery": that of the classifier, held fixed, on images decoded from z ~ N(0, I) and labels drawn
+        uniformly: a bound on the information about y in an image (Chen et al., 2016, equation 5).
+        `temperature` overrides the configured one; noise [batch, latent] and uniform [batch, classes] may be passed in.
+        """
+        c = self.config
+        x, labels = batch.images.flatten(1), batch.labels
+        check_images(x, c.pixels)
+        check_labels(labels, c.n_classes, len(x))
+        check_temperature(temperature := c.temperature if temperature is None else temperature)
+        logits = self.classify(x, generator)
+        if noise is None:
+            noise = standard_normal((len(x), c.latent_dim), x, generator)
+        z = None
+        if c.label == "known":
+            bce, kl, z = self.known_bound(x, labels, logits, noise)
+        elif c.label == "exact":
+            bce, kl = self.expected_bound(x, logits, noise)
+        else:
+            y = self.guess(logits, temperature, uniform, generator)
+            bce, kl, z = (part.squeeze(1) for part in self.bound(x, y.unsqueeze(1), noise))
+        terms = {"bce": bce, "kl": kl}
+        if c.label_kl:
+            terms["label_kl"] = label_kl(logits)
+            if c.label == "known":  # a given label costs -log p(y)
+                terms["label_kl"] = terms["label_kl"].where(labels == UNLABELLED, math.log(c.n_classes))
+        terms["cross_entropy"] = F.cross_entropy(logits, labels, reduction="none", ignore_index=UNLABELLED)
+        return terms | self.hide_and_recover(z, labels, generator)
+
+    def known_bound(self, x: Tensor, labels: Tensor, logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """M2: the given label's bound where there is one (equation 6), the sum over all classes elsewhere (equation 7).
+
+        Returns bce and kl [batch], and z [batch, latent], zero where there is no label.
+        """
+        has_label = labels != UNLABELLED
+        bce, kl, z = torch.zeros_like(noise[:, 0]), torch.zeros_like(noise[:, 0]), torch.zeros_like(noise)
+        if has_label.any():
+            given = one_hot(labels[has_label], logits).unsqueeze(1)
+            each = self.bound(x[has_label], given, noise[has_label])
+            bce[has_label], kl[has_label], z[has_label] = (part.squeeze(1) for part in each)
+        if not has_label.all():
+            unlabelled = ~has_label
+            bce[unlabelled], kl[unlabelled] = self.expected_bound(x[unlabelled], logits[unlabelled], noise[unlabelled])
+        return bce, kl, z
+
+    def hide_and_recover(self, z: Tensor, labels: Tensor, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """The two terms on which independence rests, where the configuration asks for them: see `loss`."""
+        terms = {}
+        if self.config.adversary:
+            found = self.adversary(ReversedGradient.apply(z))
+            terms["adversary"] = F.cross_entropy(found, labels, reduction="none", ignore_index=UNLABELLED)
+        if self.config.recovery:
+            prior = standard_normal(z.shape, z, generator)
+            device = z.device if generator is None else generator.device
+            asked = torch.randint(self.config.n_classes, (len(z),), generator=generator, device=device).to(z.device)
+            images = self.decode(prior, one_hot(asked, z, self.config.n_classes)).sigmoid()
+            fixed = {name: parameter.detach() for name, parameter in self.classifier.named_parameters()}
+            heard = torch.func.functional_call(self.classifier, fixed, (images,))
+            terms["recovery"] = F.cross_entropy(heard, asked, reduction="none")
+        return terms
+
+    @torch.no_grad()
+    def predict(self, images: Float[Tensor, "batch 1 28 28"]) -> Int[Tensor, " batch"]:
+        """The most probable class of each image: no draw, no noise."""
+        x = images.flatten(1)
+        check_images(x, self.config.pixels)
+        return self.classifier(x).argmax(1)
+
+    def infer(
+        self, images: Float[Tensor, "batch 1 28 28"], labels: Int[Tensor, " batch"] | None = None
+    ) -> DiagonalGaussian:
+        """q(z | x, y) with the predicted class unless labels are given."""
+        labels = self.predict(images) if labels is None else labels
+        x = images.flatten(1)
+        check_labels(labels, self.config.n_classes, len(x), unlabelled=False)
+        return self.encode(x, one_hot(labels, x, self.config.n_classes))
+
+    def sample(
+        self, labels: Int[Tensor, " n"], *, z: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n 1 28 28"]:
+        """Decoder means in [0, 1] for the asked labels; z [n, latent] from the prior unless passed in."""
+        like = self.mean.weight
+        check_labels(labels, self.config.n_classes, len(labels), unlabelled=False)
+        if z is None:
+            z = standard_normal((len(labels), self.config.latent_dim), like, generator)
+        return self.decode(z, one_hot(labels, like, self.config.n_classes)).sigmoid().view(-1, 1, 28, 28)
+
+
+def check_images(x: Tensor, pixels: int) -> None:
+    """Raises ValueError unless x is [batch >= 1, pixels] in [0, 1] without NaN, as the Bernoulli likelihood needs it."""
+    if x.ndim != 2 or x.shape[1] != pixels or len(x) == 0:
+        raise ValueError(f"images must hold {pixels} pixels in at least one row, got {list(x.shape)}")
+    low, high = x.aminmax()
+    if not (low >= 0 and high <= 1):  # also false for NaN
+        raise ValueError(
+            f"images must hold grey values in [0, 1] for the cross-entropy, got {low:.3g} to {high:.3g}: divide by their range"
+        )
+
+
+def check_labels(labels: Tensor, n_classes: int, n: int, unlabelled: bool = True) -> None:
+    """Raises ValueError unless labels are int64 [n] in 0..n_classes-1 (or UNLABELLED, where that is allowed)."""
+    if labels.dtype != torch.int64:
+        raise ValueError(
+            f"labels must be int64 class numbers, got {labels.dtype}: use labels.long(), or argmax of one-hot rows"
+        )
+    if labels.shape != (n,):
+        raise ValueError(f"labels must be [{n}], one for each image, got {list(labels.shape)}")
+    low, high = labels.aminmax() if n else (labels.new_tensor(0), labels.new_tensor(0))
+    if low < (UNLABELLED if unlabelled else 0) or high >= n_classes:
+        also = f", or {UNLABELLED} for an image without one" if unlabelled else ""
+        raise ValueError(f"labels must be class numbers 0..{n_classes - 1}{also}, got {int(low)}..{int(high)}")
+
+
+def check_classes(labels: Tensor, n_classes: int) -> None:
+    """Raises ValueError unless every class occurs: the decoder cannot learn to draw a digit that it has never been shown."""
+    missing = [k for k in range(n_classes) if not (labels == k).any()]
+    if missing:
+        raise ValueError(
+            f"the training labels lack the classes {missing} of 0..{n_classes - 1}: add examples of them, or set n_classes"
+        )
