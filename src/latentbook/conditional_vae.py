@@ -29,7 +29,7 @@ from latentbook.distributions import (
     one_hot,
     standard_normal,
 )
-from latentbook.nets import ReversedGradient, dense, dropout, side_by_side
+from latentbook.nets import ReversedGradient, dense, dropout, side_by_side, smoothness
 
 POSTERIORS = ("image", "image-and-label")
 LABELS = ("hard", "soft", "exact", "known")
@@ -53,6 +53,7 @@ class ConditionalVAEConfig:
     label_kl: bool = False  # the KL of y; the tutorial has none
     adversary: bool = False  # a second classifier looks for y in z, and the encoder learns to leave it nothing
     recovery: bool = False  # the classifier must find the label in an image decoded from the prior
+    smooth_radius: float = 0.0  # > 0: the classifier's answer may not change within so far of an image (0 to 1 a pixel)
     dropout: float = 0.0  # in the classifier's hidden layer (half as much on its pixels)
 
 
@@ -169,6 +170,8 @@ class ConditionalVAE(nn.Module):
             if c.label == "known":  # a given label costs -log p(y)
                 terms["label_kl"] = terms["label_kl"].where(labels == UNLABELLED, math.log(c.n_classes))
         terms["cross_entropy"] = F.cross_entropy(logits, labels, reduction="none", ignore_index=UNLABELLED)
+        if c.smooth_radius:
+            terms["smoothness"] = smoothness(self.classifier, x, c.smooth_radius, generator)
         return terms | self.hide_and_recover(z, labels, generator)
 
     def known_bound(self, x: Tensor, labels: Tensor, logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:

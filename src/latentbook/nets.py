@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -54,3 +55,26 @@ class ReversedGradient(torch.autograd.Function):
     @staticmethod
     def backward(context, gradient: Tensor) -> Tensor:
         return -gradient
+
+
+def smoothness(
+    classifier: nn.Module, x: Float[Tensor, "batch features"], radius: float, generator: torch.Generator | None = None
+) -> Float[Tensor, " batch"]:
+    """Virtual adversarial training (Miyato et al., 2019, equations 5 to 12): how far a prediction can be moved, in nats.
+
+    KL(q(y | x) || q(y | x + r)) for the worst r of length `radius`, found by one step of the power method from a random
+    direction; q(y | x) itself is held fixed. Needs no label. Raises ValueError for a radius that is not positive.
+    """
+    if not radius > 0:
+        raise ValueError(f"radius must be positive, got {radius}")
+    device = x.device if generator is None else generator.device
+    direction = F.normalize(torch.randn(x.shape, generator=generator, device=device).to(x), dim=1)
+    log_q = classifier(x).log_softmax(1).detach()
+
+    def kl(offset: Tensor) -> Tensor:
+        return F.kl_div(classifier(x + offset).log_softmax(1), log_q, reduction="none", log_target=True).sum(1)
+
+    with torch.enable_grad():  # also where the loss is only measured
+        probe = (0.1 * direction).requires_grad_()
+        (gradient,) = torch.autograd.grad(kl(probe).sum(), probe)
+    return kl(radius * F.normalize(gradient, dim=1))

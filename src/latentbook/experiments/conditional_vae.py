@@ -41,8 +41,9 @@ class Config:
     schedule: str = "constant"  # or "one-cycle": up in 10 % of the steps, down to 0 by half a cosine
     classification_weight: float = 10.0
     label_kl_weight: float = 1.0
-    adversary_weight: float = 4.0  # these two matter only where the model has the term
+    adversary_weight: float = 4.0  # this and the next two matter only where the model has the term
     recovery_weight: float = 3.0
+    smoothness_weight: float = 25.0
     last_temperature: float = 0.0  # > 0: the temperature falls to it geometrically over the steps
     probe_examples: int = 60_000  # training codes that the probes are fitted on
 
@@ -66,15 +67,18 @@ SWEEP = replace(ORIGINAL, epochs=10, probe_examples=10_000)
 WEIGHTS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 TEMPERATURES = (0.2, 0.5, 1.0, 2.0, 5.0)
 ADVERSARY_WEIGHTS = (1.0, 2.0, 8.0, 16.0)
-# Few labels: the labelled images are repeated until they are a quarter of what an epoch shows.
+# Few labels. The labelled images are repeated until they are a quarter of what an epoch shows, so the cross-entropy weighs
+# 100 / 4 = 25 an image, as much as the smoothness. Half a stroke's grey over a dozen pixels is a step of about 1.5.
 FEW = Config(
-    ConditionalVAEConfig(posterior="image-and-label", label="known", label_kl=True, dropout=0.4),
-    epochs=12,
+    ConditionalVAEConfig(posterior="image-and-label", label="known", label_kl=True, smooth_radius=1.5),
+    epochs=8,
     batch_size=200,
     learning_rate=2e-3,
     schedule="one-cycle",
+    classification_weight=100.0,
     probe_examples=10_000,
 )
+BOUND_ALONE = replace(FEW, model=replace(FEW.model, smooth_radius=0.0))
 LABELLED = (100, 1000, 3000)
 
 
@@ -104,8 +108,9 @@ VARIANTS: dict[str, Config] = (
     | {"soft-annealed": sweep(label="soft", temperature=2.0, last_temperature=0.2)}
     | {f"adversary-{weight:g}": replace(BOTH, adversary_weight=weight) for weight in ADVERSARY_WEIGHTS}
     | {f"labels-{n}": replace(FEW, labelled=n) for n in LABELLED}
+    | {f"labels-{n}-alone": replace(BOUND_ALONE, labelled=n, unlabelled=False) for n in LABELLED}
+    | {"labels-1000-bound": replace(BOUND_ALONE, labelled=1000)}
     | {"labels-1000-no-label-kl": replace(FEW, labelled=1000, label_kl_weight=0.0)}
-    | {f"labels-{n}-alone": replace(FEW, labelled=n, unlabelled=False) for n in LABELLED}
 )
 
 
@@ -181,6 +186,7 @@ def train(
             "label_kl": config.label_kl_weight,
             "adversary": config.adversary_weight,
             "recovery": config.recovery_weight,
+            "smoothness": config.smoothness_weight,
         },
         arguments={"temperature": temperature(config, steps)} if config.last_temperature else None,
         seed=seed,
