@@ -146,12 +146,12 @@ class TrainingRun:
         self.settings: dict[str, Any] = {}
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One gradient step; returns each term summed over this process's examples."""
+        """One gradient step; returns each term summed over those of this process's examples that count."""
         step = self.history.steps
-        batch, share = self.share(batch)
+        mine, counted = self.share(batch)
         extra = {name: value(step) for name, value in self.arguments.items()}
         with self.autocast():
-            terms = self.model.loss(batch, generator=self.noise, **extra)
+            terms = self.model.loss(mine, generator=self.noise, **extra)
             objective = sum(self.weights.get(name, _ONE)(step) * term.mean() for name, term in terms.items())
         if not torch.isfinite(objective):
             bad = [name for name, term in terms.items() if not torch.isfinite(term).all()]
@@ -161,31 +161,30 @@ class TrainingRun:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step)
         self.optimizer.zero_grad()
-        (objective * share).backward()
+        (objective * (counted / len(batch.labels))).backward()
         if self.world > 1:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     dist.all_reduce(parameter.grad)
         self.optimizer.step()
         self.history.steps += 1
-        counted = share > 0
-        return {name: term.detach().sum() * counted for name, term in terms.items()}
+        return {name: term.detach()[:counted].sum() for name, term in terms.items()}
 
     def autocast(self) -> AbstractContextManager:
         """The precision of the forward pass; float32 needs no context, and entering one costs time at every step."""
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
 
-    def share(self, batch: Batch) -> tuple[Batch, float]:
-        """This process's examples of a batch, and their share of it.
+    def share(self, batch: Batch) -> tuple[Batch, int]:
+        """This process's examples of a batch, and how many of them count.
 
-        A batch with fewer examples than processes counts for the first alone; the others take the step with weight 0.
+        A batch with fewer examples than processes counts for the first alone; the others take the step with it, at weight 0.
         """
         if self.world == 1:
-            return batch, 1.0
+            return batch, len(batch.labels)
         if len(batch.labels) < self.world:
-            return batch, float(self.rank == 0)
+            return batch, 0 if self.rank else len(batch.labels)
         mine = Batch(*(tensor[self.rank :: self.world] for tensor in batch))
-        return mine, len(mine.labels) / len(batch.labels)
+        return mine, len(mine.labels)
 
     def add_up(self, totals: dict[str, Tensor]) -> None:
         """Sum the totals of all processes, in place."""
