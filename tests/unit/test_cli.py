@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import inspect
 import json
 import os
 import signal
@@ -281,6 +282,15 @@ def test_an_interrupted_command_keeps_what_is_finished_and_leaves_no_process(dri
     assert results.load("toy", driver.results)["variants"]["a"]["seeds"] == [0]
     if code == 130:
         assert "what was finished is kept" in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, module in experiments.EXPERIMENTS.items() if hasattr(module, "STATES")]
+)
+def test_every_experiment_that_ships_states_can_save_them_elsewhere(name):
+    module = experiments.EXPERIMENTS[name]
+    assert set(module.STATES) <= set(module.VARIANTS)
+    inspect.signature(module.save_state).bind(module.STATES[0], None, device="cpu", directory="there")
 
 
 @pytest.fixture
