@@ -35,6 +35,7 @@ examples:
   python -m latentbook reproduce mix-and-match --seeds 0-4       train and measure five seeds of every variant
   python -m latentbook reproduce primer --seeds 0 --set epochs=2 --results try
                                                                  try another setting, away from the book's results
+  python -m latentbook weights mix-and-match                     train the states that the book ships (seed 0) again
   python -m latentbook bench mix-and-match --json                time a training step against a plainly written one
   python -m latentbook execute 01                                run a chapter's notebook and keep its outputs
   python -m latentbook numbers --check                           do the texts agree with the results?
@@ -103,6 +104,14 @@ def parser() -> argparse.ArgumentParser:
     sub = command(train_judge, "train-judge", "train the independent judge again")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--output", metavar="FILE", help="where to save the weights (default: where the book finds them)")
+    on_data(sub)
+    on_device(sub)
+
+    sub = command(weights, "weights", "train the shipped states of an experiment again")
+    sub.add_argument("experiment", help="its name")
+    sub.add_argument("--variants", type=words, default=[], metavar="A,B", help="which of its states (default: all)")
+    sub.add_argument("--output", metavar="DIR", help="save there (default: where the book finds them)")
+    sub.add_argument("--offline", action="store_true", help="scikit-learn's digits instead of MNIST; needs --output")
     on_data(sub)
     on_device(sub)
 
@@ -190,6 +199,32 @@ def train_judge(options: argparse.Namespace) -> int:
     train, test = (load_digits(split, root=options.data, source="mnist") for split in ("train", "test"))
     _, accuracy = judge.train_judge(train, test, seed=options.seed, device=options.device, path=options.output)
     print(f"test accuracy {accuracy:.2%}")
+    return 0
+
+
+def weights(options: argparse.Namespace) -> int:
+    """Train seed 0 of the variants whose trained state is shipped with the book, as their configuration says, and save
+    each state as its training ends."""
+    from latentbook.data import load_digits
+    from latentbook.experiments import EXPERIMENTS
+
+    module = _experiment(options.experiment)
+    if not hasattr(module, "STATES"):
+        having = ", ".join(name for name, other in EXPERIMENTS.items() if hasattr(other, "STATES"))
+        raise ValueError(f"{options.experiment} ships no trained state; those that do: {having}")
+    if unknown := [name for name in options.variants if name not in module.STATES]:
+        shipped = ", ".join(module.STATES)
+        raise ValueError(f"no state of {', '.join(unknown)} is shipped; {options.experiment} ships: {shipped}")
+    if options.offline and not options.output:
+        raise ValueError("--offline needs --output DIR: the book's states are trained on MNIST")
+    _check_device(options.device)
+    digits = load_digits("train", root=options.data, source="offline" if options.offline else "mnist")
+    if options.output:
+        os.makedirs(options.output, exist_ok=True)  # not after an hour of training
+    for variant in dict.fromkeys(options.variants or module.STATES):
+        print(f"{variant}: training seed 0", flush=True)
+        path = module.save_state(variant, digits, device=options.device, directory=options.output)
+        print(f"{variant}: written to {path}", flush=True)
     return 0
 
 

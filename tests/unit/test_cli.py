@@ -1,6 +1,8 @@
 """The command line as a person uses it: separate processes, a made-up experiment, interruptions."""
 
 import argparse
+import dataclasses
+import inspect
 import json
 import os
 import signal
@@ -11,10 +13,14 @@ import types
 from concurrent.futures import Future
 
 import pytest
+import torch
 
 from latentbook import __main__ as cli
 from latentbook import __version__, experiments, notebooks
-from latentbook.experiments import results
+from latentbook.data import load_digits
+from latentbook.experiments import mix_and_match, results
+from latentbook.mix_and_match import MixAndMatch
+from latentbook.training import load_tensors
 
 TOY_MODULE = '''
 """One more experiment, `toy`, whose runs take no time unless asked to."""
@@ -74,7 +80,7 @@ def driver(tmp_path):
 
     def run(*arguments):
         process = start(*arguments)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         return process.returncode, out, err
 
     run.start, run.results = start, tmp_path / "results"
@@ -117,7 +123,7 @@ def here(tmp_path, monkeypatch, capsys):
     return run
 
 
-COMMANDS = ("reproduce", "bench", "train-judge", "numbers", "execute", "sync", "check", "data")
+COMMANDS = ("reproduce", "bench", "train-judge", "weights", "numbers", "execute", "sync", "check", "data")
 TOY = ("reproduce", "toy", "--offline", "--results", "results")
 
 
@@ -179,6 +185,11 @@ def test_settings(text, found):
         (["reproduce", "primer", "--offline", "--results", "x", "--set", "y=1"], "no setting 'y'; there are: "),
         (["reproduce", "primer", "--device", "tpu9"], "device 'tpu9' cannot be used here"),
         (["bench", "nothing"], "no experiment 'nothing'"),
+        (["weights", "nothing"], "no experiment 'nothing'"),
+        (["weights", "primer"], "primer ships no trained state; those that do: mix-and-match"),
+        (["weights", "mix-and-match", "--variants", "best,control"], "no state of control is shipped; mix-and-match"),
+        (["weights", "mix-and-match", "--offline"], "--offline needs --output DIR"),
+        (["weights", "mix-and-match", "--device", "tpu9"], "device 'tpu9' cannot be used here"),
         (["numbers"], "run this in the project's folder"),
     ],
 )
@@ -198,8 +209,9 @@ def test_no_mnist_is_told_before_anything_is_trained(capsys, monkeypatch, tmp_pa
         raise FileNotFoundError(f"MNIST is not in {root}, asked for {source}")
 
     monkeypatch.setattr(latentbook.data, "load_digits", missing)
-    assert cli.main(["reproduce", "primer", "--data", str(tmp_path)]) == 2
-    assert "asked for mnist" in capsys.readouterr().err
+    for command in (["reproduce", "primer"], ["weights", "mix-and-match"], ["train-judge"]):
+        assert cli.main([*command, "--data", str(tmp_path)]) == 2
+        assert "asked for mnist" in capsys.readouterr().err
 
 
 def test_reproduce_records_every_seed_and_leaves_out_what_is_there(driver):
@@ -270,6 +282,75 @@ def test_an_interrupted_command_keeps_what_is_finished_and_leaves_no_process(dri
     assert results.load("toy", driver.results)["variants"]["a"]["seeds"] == [0]
     if code == 130:
         assert "what was finished is kept" in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, module in experiments.EXPERIMENTS.items() if hasattr(module, "STATES")]
+)
+def test_every_experiment_that_ships_states_can_save_them_elsewhere(name):
+    module = experiments.EXPERIMENTS[name]
+    assert set(module.STATES) <= set(module.VARIANTS)
+    inspect.signature(module.save_state).bind(module.STATES[0], None, device="cpu", directory="there")
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """The states of mix-and-match by a training of one epoch."""
+    brief = {name: dataclasses.replace(mix_and_match.VARIANTS[name], epochs=1) for name in mix_and_match.STATES}
+    monkeypatch.setattr(mix_and_match, "VARIANTS", brief)
+    return ("weights", "mix-and-match", "--offline", "--output", "deep/states")
+
+
+def test_weights_trains_seed_0_of_every_shipped_state_and_saves_it(here, short, tmp_path):
+    shipped = {name: mix_and_match.state_path(name).read_bytes() for name in mix_and_match.STATES}
+    code, out, err = here(*short)
+    assert code == 0, err
+    folder, digits = tmp_path / "deep" / "states", load_digits("train", source="offline")
+    paths = {name: mix_and_match.state_path(name, folder) for name in mix_and_match.STATES}
+    assert set(folder.iterdir()) == set(paths.values())  # nothing half-written beside them
+    for name, path in paths.items():
+        assert f"{name}: written to deep/states/{path.name}" in out
+        tensors, notes = load_tensors(path)
+        model, _ = mix_and_match.train(mix_and_match.VARIANTS[name], digits, 0, progress=False)
+        assert all(torch.equal(tensors[key], value) for key, value in model.state_dict().items())
+        assert (notes["variant"], notes["seed"]) == (name, 0)
+        assert notes["data"] == {"source": "offline", "hash": digits.sha256}
+        assert mix_and_match.state_path(name).read_bytes() == shipped[name]
+
+
+def test_weights_trains_the_named_states_alone_and_ships_them_by_default(here, short, tmp_path, monkeypatch):
+    import latentbook.data
+
+    digits = load_digits("train", source="offline")
+    monkeypatch.setattr(latentbook.data, "load_digits", lambda split, root, source: {"mnist": digits}[source])
+    monkeypatch.setattr(mix_and_match.evaluation, "WEIGHTS", tmp_path / "weights")
+    assert here("weights", "mix-and-match", "--variants", "best,best")[:2] == (
+        0,
+        f"best: training seed 0\nbest: written to {tmp_path / 'weights' / 'mix-and-match-best.safetensors'}\n",
+    )
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == ["mix-and-match-best.safetensors"]
+    assert isinstance(mix_and_match.load_state("best"), MixAndMatch)
+
+
+def test_weights_interrupted_keeps_the_finished_states_alone(here, short, tmp_path, monkeypatch):
+    train = mix_and_match.train
+
+    def interrupted(config, *arguments, **options):
+        model, history = train(config, *arguments, **options)
+        history.interrupted = config is mix_and_match.VARIANTS["best"]
+        return model, history
+
+    monkeypatch.setattr(mix_and_match, "train", interrupted)
+    code, _, err = here(*short)
+    assert code == 130 and "what was finished is kept" in err
+    assert [path.name for path in (tmp_path / "deep/states").iterdir()] == ["mix-and-match-example-mask.safetensors"]
+
+
+def test_weights_sees_an_output_that_cannot_be_before_it_trains(here, short, tmp_path, monkeypatch):
+    (tmp_path / "deep").write_text("a file")
+    monkeypatch.setattr(mix_and_match, "train", None)
+    code, _, err = here(*short)
+    assert code == 2 and "deep" in err
 
 
 def test_bench_prints_one_json_object(here):

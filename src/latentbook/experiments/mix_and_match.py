@@ -286,18 +286,23 @@ def bench(device: str = "cpu", rounds: int = 7, steps: int = 30) -> dict[str, An
 STATES = ("example-mask", "best")  # the variants whose trained state (seed 0) is shipped
 
 
-def state_path(variant: str) -> Path:
-    """Where the shipped state of a variant stands."""
-    return Path(str(evaluation.WEIGHTS / f"mix-and-match-{variant}.safetensors"))
+def state_path(variant: str, directory: str | Path | None = None) -> Path:
+    """Where the state of a variant stands (None: the shipped one)."""
+    return Path(str(evaluation.WEIGHTS if directory is None else directory), f"mix-and-match-{variant}.safetensors")
 
 
-def save_state(variant: str, digits: Digits, device: str = "cpu", progress: bool = True) -> Path:
-    """Train seed 0 of a variant as its configuration says and ship its state; returns the file."""
+def save_state(
+    variant: str, digits: Digits, device: str = "cpu", progress: bool = True, directory: str | Path | None = None
+) -> Path:
+    """Train seed 0 of a variant as its configuration says and save its state, whole or not at all; returns the file.
+
+    directory: None ships it. `python -m latentbook weights mix-and-match` does so for all of STATES.
+    """
     model, history = train(VARIANTS[variant], digits, 0, device, progress=progress)
     finished({}, None, history, model)  # an interrupted training ships nothing
     notes = {"variant": variant, "seed": 0, "data": {"source": digits.source, "hash": digits.sha256}}
-    save_weights(state_path(variant), model, **notes)
-    return state_path(variant)
+    save_weights(path := state_path(variant, directory), model, **notes)
+    return path
 
 
 def load_state(variant: str) -> MixAndMatch:
