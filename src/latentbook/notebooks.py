@@ -1,20 +1,23 @@
 """The book's notebooks: the MyST text is the source, the .ipynb beside it holds the outputs of one whole execution.
 
 Each executed notebook says in its metadata under "latentbook" where its outputs come from: data, versions, device,
-seconds, profile, the hash of its code with the library's, and the hash of every results file it reads. `check` finds
-what has parted from that since; `sync` copies edits of the text alone, which need no new execution.
+seconds, profile, the hash of its code and of the library's that it uses, and the hash of every results file it reads.
+`check` finds what has parted from that since; `sync` copies edits of the text alone, which need no new execution.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -179,34 +182,64 @@ def write(notebook: Any, path: Path) -> None:
 
 
 def source_hash(notebook: Any, package: Path = PACKAGE) -> str:
-    """One hash over a notebook's code cells and the code of every library module they import, directly or not.
+    """One hash over a notebook's code cells and the library's code that they use, directly or not.
 
-    Docstrings, comments and layout of the modules do not count; neither does a package's `__init__` unless a name is
-    imported from it. The hash is the same under every version of Python.
+    What counts of a module are the definitions that are reached by name and the statements that define nothing, so that a
+    new function beside them leaves a notebook fresh. Docstrings, comments and layout do not count. The hash is the same
+    under every version of Python.
     """
     digest = hashlib.sha256("\n\f\n".join(_code(notebook)).encode())
-    for module in modules(notebook, package):
-        digest.update(f"\f{module}\f{_shape(_parse(package, module))}".encode())
+    for module, names in sorted(reached(notebook, package).items()):
+        for name in sorted(names):
+            shapes = [_shape(node) for node in _module(package, module).definitions.get(name, [])]
+            digest.update(f"\f{module}\f{name}\f{shapes}".encode())
     return digest.hexdigest()
 
 
-def modules(notebook: Any, package: Path = PACKAGE) -> list[str]:
-    """The library's modules that a notebook's code imports, directly or not, by dotted name in alphabetical order."""
-    waiting = [name for code in _code(notebook) for name in _imported(ast.parse(_without_magics(code)), package)]
-    seen: set[str] = set()
+def reached(notebook: Any, package: Path = PACKAGE) -> dict[str, set[str]]:
+    """What a notebook's code uses of the library: {module's dotted name: names defined there}; "" stands for the rest."""
+    _module.cache_clear()
+    trees = [ast.parse(_without_magics(code)) for code in _code(notebook)]
+    waiting = list(_uses(ast.Module([node for tree in trees for node in tree.body], []), None, package))
+    found: dict[str, set[str]] = {}
     while waiting:
-        if (name := waiting.pop()) not in seen:
-            seen.add(name)
-            waiting += _imported(_parse(package, name), package)
-    return sorted(seen)
+        module, name = waiting.pop()
+        names = found.setdefault(module, set())
+        here = _module(package, module)
+        if name in names:
+            continue
+        names.add(name)
+        if name == "*":  # the module itself is handed on: all of it may be used
+            waiting += [(module, each) for each in here.definitions]
+        elif name in here.definitions:
+            for node in here.definitions[name]:
+                waiting += _uses(node, module, package)
+        elif name in here.scope:  # defined elsewhere and imported here
+            waiting.append(here.scope[name])
+        elif name:  # made in a way that reading does not show
+            waiting.append((module, "*"))
+        waiting.append((module, ""))
+    return found
 
 
 def results_read(notebook: Any, directory: str | Path | None = None) -> dict[str, str]:
-    """{name: sha256} of the results files named in the notebook's code: in quotes, alone or before a slash."""
+    """{name: sha256} of the results files named in the notebook's code: in quotes, alone or before a slash.
+
+    Of the figures published by others, those of the experiments that are named in the same way.
+    """
     code = "\n".join(_code(notebook))
+
+    def named(name: str) -> bool:
+        return bool(re.search(rf"[\"'/]{re.escape(name)}[\"'/]", code))
+
+    def content(path: Path) -> bytes:
+        if path.stem != "published":
+            return path.read_bytes()
+        every = json.loads(path.read_text(encoding="utf-8"))
+        return json.dumps({name: every[name] for name in sorted(every) if named(name)}, sort_keys=True).encode()
+
     folder = Path(directory or results.DIRECTORY)
-    named = [p for p in sorted(folder.glob("*.json")) if re.search(rf"[\"']{re.escape(p.stem)}[\"'/]", code)]
-    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in named}
+    return {p.stem: hashlib.sha256(content(p)).hexdigest() for p in sorted(folder.glob("*.json")) if named(p.stem)}
 
 
 def _digits(profile: str, data: str | Path | None, allow_offline: bool) -> dict[str, str]:
@@ -368,21 +401,84 @@ def _file(package: Path, name: str) -> Path | None:
     return None
 
 
-def _parse(package: Path, name: str) -> ast.Module:
-    return ast.parse(_file(package, name).read_text(encoding="utf-8"))
+@dataclass(frozen=True)
+class _Module:
+    """A module as read: the statements that define each top-level name, and what each imported name stands for."""
+
+    definitions: dict[str, list[ast.stmt]]
+    scope: dict[str, tuple[str, str]]
 
 
-def _imported(tree: ast.AST, package: Path) -> Iterator[str]:
-    """The package's modules that some code imports."""
+@cache
+def _module(package: Path, name: str) -> _Module:
+    tree = ast.parse(_file(package, name).read_text(encoding="utf-8"))
+    definitions: dict[str, list[ast.stmt]] = {"": []}
+    for node in tree.body:
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            for defined in _defined(node) or [""]:
+                definitions.setdefault(defined, []).append(node)
+    return _Module(definitions, _scope(tree, package))
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    """The names that a top-level statement defines."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return [node.name]
+    if isinstance(node, (ast.Assign, ast.AnnAssign)):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return [leaf.id for target in targets for leaf in ast.walk(target) if isinstance(leaf, ast.Name)]
+    return []
+
+
+def _scope(tree: ast.AST, package: Path) -> dict[str, tuple[str, str]]:
+    """The package's modules and names that some code imports: {name there: (module, name or "*" for the module itself)}."""
+    scope = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names: Iterable[str] = [alias.name for alias in node.names]
+            for alias in node.names:
+                if alias.name.split(".")[0] == package.name and _file(package, alias.name):
+                    scope[alias.asname or alias.name] = (alias.name, "*")
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            inside = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-            names = {full if _file(package, full) else node.module for full in inside.values()}
-        else:
-            continue
-        yield from (n for n in names if n.split(".")[0] == package.name and _file(package, n))
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if node.module.split(".")[0] != package.name:
+                    continue
+                if _file(package, full):
+                    scope[alias.asname or alias.name] = (full, "*")
+                elif _file(package, node.module):
+                    scope[alias.asname or alias.name] = (node.module, alias.name)
+    return scope
+
+
+def _uses(tree: ast.AST, module: str | None, package: Path) -> Iterator[tuple[str, str]]:
+    """What some code uses of the package: (module, name), as far as its names and attributes tell."""
+    here = _module(package, module) if module else None
+    scope = dict(here.scope) if here else _scope(tree, package)
+    if here:
+        scope |= {name: (module, name) for name in here.definitions if name}
+    whole = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            dotted = _dotted(node.value)
+            if dotted in scope:
+                target, name = scope[dotted]
+                yield (target, node.attr) if name == "*" else (target, name)
+        elif isinstance(node, ast.Name) and node.id in scope:
+            if scope[node.id][1] != "*" or id(node) not in whole:
+                yield scope[node.id]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and here and node.value in here.definitions:
+            yield (module, node.value)  # as in globals()["train"]
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):  # importing runs what a module does besides defining
+            yield from ((target, "" if name == "*" else name) for target, name in _scope(node, package).values())
+
+
+def _dotted(node: ast.AST) -> str | None:
+    """`a.b.c` as written, None for any other expression."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and (before := _dotted(node.value)):
+        return f"{before}.{node.attr}"
+    return None
 
 
 def _shape(node: Any) -> Any:

@@ -267,16 +267,22 @@ def in_cells(*codes):
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in codes])
 
 
-def test_modules_are_followed_through_their_imports(library):
-    assert notebooks.modules(in_cells("%pip install x\nfrom book.one import g", "!ls", "%%bash\nfoo"), library) == [
-        "book.one",
-        "book.sub.deep",
-        "book.two",
-    ]
-    assert notebooks.modules(in_cells("from book import three, alone"), library) == ["book.alone", "book.three"]
-    assert notebooks.modules(in_cells("import book.sub"), library) == ["book.sub", "book.three"]
-    assert notebooks.modules(in_cells("from book.sub import x"), library) == ["book.sub", "book.three"]
-    assert notebooks.modules(in_cells("import numpy"), library) == []
+def test_what_a_notebook_uses_is_followed_through_its_imports(library):
+    def reached(*codes):
+        return {module: names - {""} for module, names in notebooks.reached(in_cells(*codes), library).items()}
+
+    assert reached("%pip install x\nfrom book.one import g\ng()", "!ls", "%%bash\nfoo") == {
+        "book.one": {"g"},
+        "book.two": {"f"},
+        "book.sub.deep": {"x"},
+    }
+    assert reached("from book import three, alone\nprint(three.x)") == {"book.three": {"x"}, "book.alone": set()}
+    assert reached("from book.sub import x") == {"book.sub": {"x"}, "book.three": {"x"}}
+    assert reached("import book.three as t\nvars(t)") == {"book.three": {"*", "x"}}
+    assert reached("import book.three\nbook.three.x") == {"book.three": {"x"}}
+    assert reached("import numpy") == {}
+    (library / "three.py").write_text("def f(): return globals()['g']()\ndef g(): pass\ndef h(): pass\nf()\n")
+    assert reached("from book.three import f") == {"book.three": {"f", "g"}}
 
 
 def test_the_source_hash_follows_code_and_nothing_else(library):
@@ -297,6 +303,8 @@ def test_the_source_hash_follows_code_and_nothing_else(library):
         "one.py", "# why\nfrom book.two import (\n    f,\n)\ndef g():\n    'Other words.'\n    return f(0)  # so\n"
     )
     assert not after("alone.py", "x = 2\n") and not after("sub/__init__.py", "x = 3\n")
+    assert not after("two.py", (library / "two.py").read_text() + "def new():\n    return 1\n")
+    assert after("two.py", (library / "two.py").read_text() + "print(1)\n")  # runs when it is imported
     assert notebooks.source_hash(in_cells("from book.one import g\ng()"), library) != before
     assert notebooks.source_hash(notebook, library) == before
 
@@ -305,8 +313,8 @@ def test_the_source_hash_is_the_same_under_every_python(library):
     (library / "one.py").write_text(
         "def f(x: int = 1, *y, **z):\n    return f'{x!r:>{3}} {{}}', [i for i in y], b'a', ..., -1e-3\n"
     )
-    expected = "8916139f26efb19729ae6e1aa8af581ef254d01541674ad9a2fa5ab3745d42e7"
-    assert notebooks.source_hash(in_cells("import book.one"), library) == expected
+    expected = "39914b1469e75a28f36fb7ffe8131b0785220dee1265b2393221589f49939f67"
+    assert notebooks.source_hash(in_cells("from book.one import f\nf()"), library) == expected
 
 
 def test_the_results_a_notebook_reads_are_those_its_code_names(tmp_path):
@@ -317,6 +325,14 @@ def test_the_results_a_notebook_reads_are_those_its_code_names(tmp_path):
     before = notebooks.results_read(notebook, tmp_path)
     (tmp_path / "primer.json").write_text("{}")
     assert [n for n, h in notebooks.results_read(notebook, tmp_path).items() if h != before[n]] == ["primer"]
+
+    (tmp_path / "published.json").write_text(json.dumps({"primer": 1, "air": 1}))
+    notebook = in_cells('published()["primer"]', 'load("published")')
+    before = notebooks.results_read(notebook, tmp_path)["published"]
+    (tmp_path / "published.json").write_text(json.dumps({"primer": 1, "air": 2}))
+    assert notebooks.results_read(notebook, tmp_path)["published"] == before
+    (tmp_path / "published.json").write_text(json.dumps({"primer": 2, "air": 2}))
+    assert notebooks.results_read(notebook, tmp_path)["published"] != before
 
 
 def test_the_notebooks_of_the_book_are_in_step_fresh_and_whole(pytestconfig):

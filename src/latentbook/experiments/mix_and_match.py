@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from latentbook import evaluation
 from latentbook.data import Digits, load_digits
+from latentbook.experiments import states
 from latentbook.experiments.plain import plain_steps
 from latentbook.experiments.run import Run, finished
 from latentbook.experiments.timing import compare
 from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
 from latentbook.nets import count_parameters, dense, dropout
 from latentbook.schedules import Schedule, constant, logistic, one_cycle
-from latentbook.training import Hook, TrainingRun, fit, initialise, load_weights, mean_terms, save_weights
+from latentbook.training import Hook, TrainingRun, fit, initialise, mean_terms
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or a reconstruction no better than the training mean (binary cross-entropy of 140 nats)"
@@ -288,7 +289,7 @@ STATES = ("example-mask", "best")  # the variants whose trained state (seed 0) i
 
 def state_path(variant: str, directory: str | Path | None = None) -> Path:
     """Where the state of a variant stands (None: the shipped one)."""
-    return Path(str(evaluation.WEIGHTS if directory is None else directory), f"mix-and-match-{variant}.safetensors")
+    return states.state_path("mix-and-match", variant, directory)
 
 
 def save_state(
@@ -298,17 +299,12 @@ def save_state(
 
     directory: None ships it. `python -m latentbook weights mix-and-match` does so for all of STATES.
     """
-    model, history = train(VARIANTS[variant], digits, 0, device, progress=progress)
-    finished({}, None, history, model)  # an interrupted training ships nothing
-    notes = {"variant": variant, "seed": 0, "data": {"source": digits.source, "hash": digits.sha256}}
-    save_weights(path := state_path(variant, directory), model, **notes)
-    return path
+    path = state_path(variant, directory)
+    return states.save_state(path, variant, train, VARIANTS[variant], digits, device, progress)
 
 
 def load_state(variant: str) -> MixAndMatch:
     """The shipped model of a variant, in evaluation mode. Raises ValueError for one that is not shipped."""
-    if variant not in STATES:
-        raise ValueError(
-            f"a trained state is shipped of {', '.join(STATES)}, not of {variant!r}: train it with `train`"
-        )
-    return load_weights(state_path(variant), lambda config: MixAndMatch(MixAndMatchConfig(**config)))
+    return states.load_state(
+        state_path(variant), variant, STATES, lambda config: MixAndMatch(MixAndMatchConfig(**config))
+    )
