@@ -402,6 +402,8 @@ class _Workers(ProcessPoolExecutor):
 
 def _prepare(threads: int, parent: int) -> None:
     """Make a worker ready: its share of the cores; deaf to Ctrl-C, as the parent stops it; gone when the parent is."""
+    for library in ("OMP", "OPENBLAS", "MKL"):  # read when numpy and torch are first imported, here or for a probe
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
     import torch
 
     def watch() -> None:
