@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from latentbook import evaluation
@@ -119,6 +118,8 @@ def training_set(config: Config, digits: Digits, seed: int) -> Digits:
 
     Raises ValueError for a class that does not occur, for fewer labels than two a class, or for a part that is no part.
     """
+    from sklearn.model_selection import train_test_split
+
     n_classes = config.model.n_classes
     check_classes(digits.labels, n_classes)
     labels = digits.labels.cpu()
