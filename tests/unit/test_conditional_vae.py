@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -14,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
 
+import latentbook
 from latentbook.conditional_vae import (
     LABELS,
     POSTERIORS,
@@ -643,3 +647,68 @@ def test_a_class_that_is_missing():
     message = "the training labels lack the classes [3, 7] of 0..9: add examples of them, or set n_classes"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         check_classes(torch.tensor([0, 1, 2, 4, 5, 6, 8, 9, 9]), 10)
+
+
+# Shapes
+
+SHAPES = """
+import builtins
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+builtins._check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int where a float is meant, as PEP 484 says
+install_import_hook("latentbook", "builtins._check")
+
+import torch
+torch.set_num_threads(1)
+from latentbook import distributions
+from latentbook.conditional_vae import LABELS, POSTERIORS, ConditionalVAE, ConditionalVAEConfig
+from latentbook.data import Batch, load_digits
+
+digits = load_digits("test", source="offline").take(slice(0, 24))
+images, labels = digits.images, digits.labels
+part = labels.where(torch.arange(24) % 2 == 0, -1)
+for posterior in POSTERIORS:
+    for label in LABELS:
+        for others in (False, label != "exact"):
+            model = ConditionalVAE(ConditionalVAEConfig(
+                posterior=posterior, label=label, label_kl=True, adversary=others, recovery=others, dropout=0.1
+            ))
+            for given in (labels, part):
+                assert model.loss(Batch(images, given), temperature=1)["bce"].shape == (24,)
+                assert model.eval().loss(Batch(images[:1], given[:1]))["bce"].shape == (1,)
+                model.train()
+model.sample(torch.arange(3))
+model.infer(images, labels)
+
+wrong = [
+    lambda: model.classify(torch.zeros(784)),
+    lambda: model.decode(torch.zeros(4, 20), torch.zeros(3, 10)),
+    lambda: model.bound(torch.zeros(784), torch.zeros(4, 1, 10), torch.zeros(4, 20)),
+    lambda: model.predict(torch.zeros(2, 784)),
+    lambda: model.infer(images, labels[:3]),
+    lambda: model.sample(torch.zeros(2)),
+    lambda: distributions.label_kl(torch.zeros(2, 3, dtype=torch.int64)),
+    lambda: distributions.one_hot(torch.zeros(2), torch.zeros(3)),
+]
+for number, call in enumerate(wrong):
+    try:
+        call()
+    except Exception as error:
+        assert type(error).__name__ == "TypeCheckError", (number, error)
+    else:
+        raise AssertionError(f"wrong shape {number} was let through")
+print("shapes hold")
+"""
+
+
+def test_the_written_shapes_are_the_real_ones(tmp_path):
+    source = str(Path(latentbook.__file__).parents[1])
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{SHAPES}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0 and result.stdout.strip() == "shapes hold", result.stderr
