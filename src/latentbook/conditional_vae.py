@@ -184,13 +184,16 @@ class ConditionalVAE(nn.Module):
         if has_label.any():
             given = one_hot(labels[has_label], logits).unsqueeze(1)
             each = self.bound(x[has_label], given, noise[has_label])
-            bce[has_label], kl[has_label], z[has_label] = (part.squeeze(1) for part in each)
+            bce[has_label], kl[has_label], z[has_label] = (part.squeeze(1).to(noise) for part in each)
         if not has_label.all():
             unlabelled = ~has_label
-            bce[unlabelled], kl[unlabelled] = self.expected_bound(x[unlabelled], logits[unlabelled], noise[unlabelled])
+            each = self.expected_bound(x[unlabelled], logits[unlabelled], noise[unlabelled])
+            bce[unlabelled], kl[unlabelled] = (part.to(noise) for part in each)
         return bce, kl, z
 
-    def hide_and_recover(self, z: Tensor, labels: Tensor, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def hide_and_recover(
+        self, z: Tensor | None, labels: Tensor, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
         """The two terms on which independence rests, where the configuration asks for them: see `loss`."""
         terms = {}
         if self.config.adversary:
@@ -217,8 +220,9 @@ class ConditionalVAE(nn.Module):
         self, images: Float[Tensor, "batch 1 28 28"], labels: Int[Tensor, " batch"] | None = None
     ) -> DiagonalGaussian:
         """q(z | x, y) with the predicted class unless labels are given."""
-        labels = self.predict(images) if labels is None else labels
         x = images.flatten(1)
+        check_images(x, self.config.pixels)
+        labels = self.predict(images) if labels is None else labels
         check_labels(labels, self.config.n_classes, len(x), unlabelled=False)
         return self.encode(x, one_hot(labels, x, self.config.n_classes))
 

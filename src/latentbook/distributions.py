@@ -77,7 +77,9 @@ def gumbel_softmax(
     check_temperature(temperature)
     if uniform is None:
         device = logits.device if generator is None else generator.device
-        uniform = torch.rand(logits.shape, generator=generator, device=device).to(logits)
+        uniform = torch.rand(logits.shape, generator=generator, device=device)
+    # float32 at least: in half precision a number just below 1 is 1, and its noise infinite
+    uniform = uniform.to(logits.device, torch.promote_types(logits.dtype, torch.float32))
     gumbel = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))  # rand can return 0
     soft = ((logits + gumbel) / temperature).softmax(-1)
     return one_hot(soft.argmax(-1), soft) + soft - soft.detach() if hard else soft

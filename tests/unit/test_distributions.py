@@ -1,15 +1,23 @@
-"""The diagonal Gaussian against torch.distributions, Monte Carlo and finite differences."""
+"""The diagonal Gaussian and the Gumbel-softmax against torch's own, Monte Carlo and finite differences."""
 
 from __future__ import annotations
 
 import jaxtyping
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Categorical, Normal, kl_divergence
 
-from latentbook.distributions import DiagonalGaussian, standard_normal
+from latentbook.distributions import (
+    DiagonalGaussian,
+    check_temperature,
+    gumbel_softmax,
+    label_kl,
+    one_hot,
+    standard_normal,
+)
 
 numbers = st.floats(-5, 5, width=32)
 pairs = st.lists(st.tuples(numbers, numbers, numbers, numbers, numbers), min_size=1, max_size=8)
@@ -137,3 +145,117 @@ def test_gradients_are_exact():
 def test_extremes_stay_finite():
     extreme = DiagonalGaussian(torch.tensor([[0.0, 50.0, -50.0]]), torch.tensor([[-80.0, 0.0, 20.0]]))
     assert extreme.kl().isfinite().all() and extreme.sample(torch.ones(1, 3)).isfinite().all()
+
+
+# Classes
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=12))
+def test_label_kl_is_torchs(row):
+    logits = torch.tensor([row, row[::-1]], dtype=torch.float64)
+    uniform = Categorical(logits=torch.zeros_like(logits))
+    torch.testing.assert_close(
+        label_kl(logits), kl_divergence(Categorical(logits=logits), uniform), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_label_kl_knows_the_two_ends_and_keeps_its_batch():
+    sure = torch.tensor([[[1000.0, 0.0, -1000.0]], [[0.0, 0.0, 0.0]]])
+    assert label_kl(sure).flatten().tolist() == pytest.approx([torch.tensor(3.0).log().item(), 0.0], abs=1e-6)
+    assert label_kl(sure).shape == (2, 1)
+
+
+@pytest.mark.parametrize("hard", [True, False], ids=["hard", "soft"])
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_gumbel_softmax_is_torchs_for_the_same_noise(hard, temperature):
+    """torch draws the Gumbel noise as -log of an exponential number e; ours has u = exp(-e)."""
+    ours, theirs = (normal(200, 7, seed=1).requires_grad_() for _ in range(2))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        expected = F.gumbel_softmax(theirs, temperature, hard)
+        torch.manual_seed(3)
+        uniform = torch.exp(-torch.empty(200, 7).exponential_())
+    drawn = gumbel_softmax(ours, temperature, hard, uniform)
+    torch.testing.assert_close(drawn, expected, rtol=1e-4, atol=1e-5)
+    for y in (drawn, expected):
+        (y * normal(200, 7, seed=2)).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
+def test_the_best_class_is_drawn_as_often_as_softmax_says(temperature):
+    """At every temperature. The chi-square of 5 classes has 4 degrees of freedom: above 30 once in 200,000 times."""
+    n, logits = 50_000, torch.tensor([0.0, 1.0, -1.0, 2.0, 0.5])
+    y = gumbel_softmax(logits.expand(n, 5), temperature, hard=True, generator=torch.Generator().manual_seed(0))
+    expected = n * logits.softmax(0)
+    assert float(((y.sum(0) - expected).square() / expected).sum()) < 30
+
+
+def test_a_hard_draw_is_one_hot_with_the_soft_draws_gradient():
+    logits, weights = normal(50, 10).requires_grad_(), normal(50, 10, seed=1)
+    uniform = torch.rand(50, 10, generator=torch.Generator().manual_seed(2))
+    hard, soft = (gumbel_softmax(logits, 0.7, kind, uniform) for kind in (True, False))
+    torch.testing.assert_close(hard, one_hot(soft.argmax(1), soft), rtol=0, atol=1e-6)
+    torch.testing.assert_close(soft.sum(1), torch.ones(50))
+    assert soft.min() > 0 and (hard - soft).abs().max() > 0.01  # soft is soft
+    gradients = [torch.autograd.grad((y * weights).sum(), logits)[0] for y in (hard, soft)]
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].abs().max() > 0
+
+
+def test_the_temperature_leads_from_one_hot_to_uniform():
+    logits, uniform = normal(30, 4), torch.rand(30, 4, generator=torch.Generator().manual_seed(1))
+    cold, hot = (gumbel_softmax(logits, temperature, False, uniform) for temperature in (1e-3, 1e4))
+    torch.testing.assert_close(cold, gumbel_softmax(logits, 1.0, True, uniform), rtol=0, atol=1e-3)
+    torch.testing.assert_close(hot, torch.full((30, 4), 0.25), rtol=0, atol=1e-3)
+
+
+def test_gumbel_draws_repeat_under_a_generator_and_leave_torchs_random_state():
+    logits, before = normal(6, 10), torch.get_rng_state()
+    first, again, other = (
+        gumbel_softmax(logits, 1.0, False, generator=torch.Generator().manual_seed(seed)) for seed in (4, 4, 5)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    uniform = torch.rand(6, 10, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(first, gumbel_softmax(logits, 1.0, False, uniform))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_gumbel_draws_are_finite_in_every_precision(dtype):
+    """In half precision numbers just below 1 round to 1; rand itself can return 0."""
+    logits = torch.zeros(100_000, 2, dtype=dtype)
+    drawn = gumbel_softmax(logits, 0.5, False, generator=torch.Generator().manual_seed(0))
+    assert drawn.isfinite().all()
+    ends = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+    y = gumbel_softmax(logits[:4], 0.5, False, ends)
+    assert y.isfinite().all() and y.argmax(1)[:2].tolist() == [1, 0] and y[2:].flatten().tolist() == [0.5] * 4
+
+
+def test_gradients_of_classes_are_exact():
+    logits = normal(3, 4, dtype=torch.float64).requires_grad_()
+    uniform = torch.rand(3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: gumbel_softmax(x, 0.6, False, uniform), [logits])
+    assert torch.autograd.gradcheck(label_kl, [logits])
+
+
+def test_one_hot_follows_columns_and_precision():
+    like, labels = torch.zeros(1, 4, dtype=torch.float64), torch.tensor([[3, 0], [1, 1]])
+    rows = one_hot(labels, like)
+    assert rows.shape == (2, 2, 4) and rows.dtype == torch.float64
+    assert torch.equal(rows.argmax(-1), labels) and (rows.sum(-1) == 1).all() and set(rows.unique().tolist()) == {0, 1}
+    assert one_hot(labels, like, 7).shape == (2, 2, 7)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan"), 0])
+def test_temperatures_that_are_none(temperature):
+    message = f"temperature must be positive and finite, got {temperature}: lower it towards 0 for harder draws"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        check_temperature(temperature)
+    with pytest.raises(ValueError, match=message):
+        gumbel_softmax(torch.zeros(2, 3), temperature, True)

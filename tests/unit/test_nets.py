@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from latentbook.nets import count_parameters, dense, dropout
+from latentbook.nets import ReversedGradient, count_parameters, dense, dropout, side_by_side
 
 
 def test_dense_has_a_linear_a_norm_and_a_relu_for_every_pair():
@@ -46,3 +46,47 @@ def test_dropout_keeps_the_mean_repeats_under_its_generator_and_touches_no_other
     assert torch.equal(dropped, dropout(x, 0.3, torch.Generator().manual_seed(0)))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(dropout(x, 0.0), x)
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [((6,), (6,)), ((6, 1), (1, 10)), ((1, 10), (6, 1)), ((), ())],
+    ids=["rows", "ten", "turned", "one"],
+)
+def test_side_by_side_is_the_layer_on_both(first, second):
+    """With ten labels beside every image, too: what is shared is broadcast."""
+    layer = dense(7, 5, norm=False).double()
+    a, b = normal(*first, 4).requires_grad_(), normal(*second, 3, seed=1).requires_grad_()
+    shape = torch.broadcast_shapes(first, second)
+    beside = layer(torch.cat((a.expand(*shape, 4), b.expand(*shape, 3)), -1))
+    found, weights = side_by_side(layer, a, b), normal(*shape, 5, seed=2)
+    torch.testing.assert_close(found, beside)
+    assert found.shape == (*shape, 5) and (found == 0).any() and found.max() > 0  # behind the ReLU
+    inputs = [a, b, *layer.parameters()]
+    gradients = [torch.autograd.grad((out * weights).sum(), inputs) for out in (found, beside)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_reversed_gradient_is_the_identity_with_the_other_gradient():
+    x = normal(3, 2).requires_grad_()
+    turned = ReversedGradient.apply(x)
+    assert torch.equal(turned, x)
+    weights = normal(3, 2, seed=1)
+    (gradient,) = torch.autograd.grad((turned.square() * weights).sum(), x)
+    torch.testing.assert_close(gradient, -2 * x.detach() * weights)
+
+
+def test_behind_a_reversed_gradient_the_head_descends_and_the_body_ascends():
+    body, head = nn.Linear(2, 3).double(), nn.Linear(3, 1).double()
+    x = normal(5, 2)
+    parameters = [*body.parameters(), *head.parameters()]
+    plain = torch.autograd.grad(head(body(x)).square().sum(), parameters)
+    turned = torch.autograd.grad(head(ReversedGradient.apply(body(x))).square().sum(), parameters)
+    for sign, expected, found in zip((-1, -1, 1, 1), plain, turned, strict=True):
+        torch.testing.assert_close(found, sign * expected)
+        assert found.abs().max() > 0

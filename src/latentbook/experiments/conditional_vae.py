@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from latentbook import evaluation
 from latentbook.conditional_vae import UNLABELLED, ConditionalVAE, ConditionalVAEConfig, check_classes
 from latentbook.data import Digits, load_digits
-from latentbook.distributions import gumbel_softmax, one_hot
+from latentbook.distributions import check_temperature, gumbel_softmax, one_hot
 from latentbook.experiments import states
 from latentbook.experiments.plain import plain_conditional_steps
 from latentbook.experiments.run import Run, finished
@@ -123,8 +122,10 @@ def build(config: Config, seed: int = 0) -> ConditionalVAE:
 def training_set(config: Config, digits: Digits, seed: int) -> Digits:
     """The digits an epoch shows: a stratified share, or all with few labels kept, those images repeated to a quarter.
 
-    Raises ValueError for a class that does not occur, or for fewer labels than two a class.
+    Raises ValueError for a class that does not occur, for fewer labels than two a class, or for a part that is no part.
     """
+    from sklearn.model_selection import train_test_split
+
     n_classes = config.model.n_classes
     check_classes(digits.labels, n_classes)
     labels = digits.labels.cpu()
@@ -132,7 +133,10 @@ def training_set(config: Config, digits: Digits, seed: int) -> Digits:
     def stratified(n: int) -> Tensor:
         if n < 2 * n_classes:
             raise ValueError(f"{n} labelled images are too few: {n_classes} classes need at least {2 * n_classes}")
+        if n > (most := len(digits) - n_classes):
+            raise ValueError(f"{n} of {len(digits)} images leave too few over: take at most {most}, or all of them")
         kept, _ = train_test_split(range(len(digits)), train_size=n, stratify=labels.numpy(), random_state=seed)
+        check_classes(labels[kept], n_classes)  # a rare class may have gone without
         return torch.as_tensor(kept, device=digits.labels.device)
 
     if not config.labelled:
@@ -153,6 +157,7 @@ def training_set(config: Config, digits: Digits, seed: int) -> Digits:
 def temperature(config: Config, steps: int) -> Callable[[int], float]:
     """The temperature over the steps: from the model's to the last one, by the same factor at every step."""
     first, last = config.model.temperature, config.last_temperature
+    check_temperature(last)
     return lambda step: first * (last / first) ** min(1.0, step / steps)
 
 
