@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+WIDGETS = HERE.parents[1] / "src" / "latentbook" / "widgets"
 SHARED = "base.js"
 EXPORT = re.compile(r"^export default (?=\{)", re.MULTILINE)
 WIDGET_STATE = re.compile(r'<script type="application/vnd\.jupyter\.widget-[^>]*>.*?</script>', re.DOTALL)
@@ -63,12 +64,11 @@ def stage(app) -> None:
     mathjax = Path(spec.submodule_search_locations[0]) / "static" / "mathjax"
     for path in (mathjax / "tex-chtml.js", *(mathjax / "output/chtml/fonts/woff-v2").iterdir()):
         put(static / "offline/mathjax" / path.relative_to(mathjax), path.read_bytes())
-    widgets = Path(app.srcdir) / "src" / "latentbook" / "widgets"
-    sheets = [HERE / "site.css", *sorted(widgets.glob("*.css"))]
+    sheets = [HERE / "site.css", *sorted(WIDGETS.glob("*.css"))]
     for path in sheets:
         put(static / "latentbook" / path.name, path.read_bytes())
         app.add_css_file(f"latentbook/{path.name}")
-    put(static / "latentbook" / "figures.js", bundle(widgets, HERE / "boot.js").encode())
+    put(static / "latentbook" / "figures.js", bundle(WIDGETS, HERE / "boot.js").encode())
     app.add_js_file("latentbook/figures.js", loading_method="defer")
     app.config.html_static_path.append(str(static))
 
@@ -122,11 +122,16 @@ def forget_if_warned(app, exception) -> None:
         (Path(app.outdir) / "objects.inv").unlink(missing_ok=True)  # the stamp by which tests see a finished build
 
 
-def fingerprint() -> str:
-    """A hash of these helpers: when it changes, Sphinx writes every page anew."""
+def fingerprint(folders: tuple[Path, ...] = (HERE, WIDGETS)) -> str:
+    """A hash of these helpers and of what every page links to: when it changes, Sphinx writes every page anew.
+
+    Without it a new figure's style sheet would be missing from pages whose own text has not changed.
+    """
     digest = hashlib.sha256()
-    for path in sorted(HERE.glob("*.py")):
-        digest.update(path.read_bytes())
+    for path in sorted(
+        path for folder in folders for path in folder.iterdir() if path.suffix in (".py", ".js", ".css")
+    ):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

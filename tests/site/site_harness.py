@@ -230,6 +230,38 @@ def start_module(page, source: str, state: dict) -> None:
     )
 
 
+def insert(page, html: str) -> None:
+    """Put a figure's saved HTML at the top of an open page of the site, as the output of a cell, and start it.
+
+    So a figure can be tested in the theme's own page before a chapter shows it.
+    """
+    page.evaluate(
+        """html => {
+            const cell = document.createElement("div");
+            cell.className = "cell docutils container";
+            cell.innerHTML = `<div class="cell_output docutils container"><div class="output text_html">${html}</div></div>`;
+            document.querySelector("article.bd-article section").prepend(cell);
+            latentbook.mount(cell.querySelector("div.lb-static"));
+        }""",
+        html,
+    )
+
+
+def grey_values(canvas) -> list[list[int]]:
+    """The red values on a canvas, row by row, as the browser holds them; 0 where nothing was drawn."""
+    return canvas.evaluate(
+        """canvas => {
+            const copy = document.createElement("canvas");
+            [copy.width, copy.height] = [canvas.width, canvas.height];
+            const paper = copy.getContext("2d", { willReadFrequently: true });
+            paper.drawImage(canvas, 0, 0);
+            const all = paper.getImageData(0, 0, copy.width, copy.height).data;
+            return Array.from({ length: copy.height }, (_, y) =>
+                Array.from({ length: copy.width }, (_, x) => all[4 * (y * copy.width + x)]));
+        }"""
+    )
+
+
 class Reader(HTMLParser):
     """What a page's HTML says: ids, links, images in its text, states of interactive figures."""
 

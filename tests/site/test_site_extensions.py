@@ -52,6 +52,25 @@ def test_the_bundle_refuses_what_it_cannot_wrap(tmp_path, module):
         offline.bundle(tmp_path, harness.ROOT / "book" / "_ext" / "boot.js")
 
 
+def test_a_new_or_changed_figure_writes_every_page_anew(tmp_path):
+    (tmp_path / "one.css").write_text("a {}")
+    (tmp_path / "notes.txt").write_text("nothing a page links to")
+    seen = {offline.fingerprint((tmp_path,))}
+    (tmp_path / "notes.txt").write_text("still nothing")
+    assert seen == {offline.fingerprint((tmp_path,))}
+    for name, text in (("two.css", "a {}"), ("two.css", "b {}"), ("two.js", "export default {};"), ("one.py", "")):
+        (tmp_path / name).write_text(text)
+        seen.add(offline.fingerprint((tmp_path,)))
+    assert len(seen) == 5
+
+
+@pytest.mark.parametrize("name", ["index", "notation"])
+def test_every_page_links_to_every_figures_style(built, name):
+    links = harness.read_page(built / "book" / f"{name}.html").links
+    for path in WIDGETS.glob("*.css"):
+        assert any(f"_static/latentbook/{path.name}" in link for link in links), path.name
+
+
 def cells(table: nodes.table) -> list[list[str]]:
     return [[entry.astext() for entry in row.findall(nodes.entry)] for row in table.findall(nodes.row)]
 

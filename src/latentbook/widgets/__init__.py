@@ -2,5 +2,7 @@
 
 from latentbook.widgets.base import StaticWidget
 from latentbook.widgets.mixing import MixingFigure, draw_mask
+from latentbook.widgets.relabel import RelabelFigure
+from latentbook.widgets.strips import StripsFigure
 
-__all__ = ["MixingFigure", "StaticWidget", "draw_mask"]
+__all__ = ["MixingFigure", "RelabelFigure", "StaticWidget", "StripsFigure", "draw_mask"]

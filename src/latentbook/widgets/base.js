@@ -100,6 +100,32 @@ function track(element, at) {
   on("pointerleave", (event) => { if (held === null && event.pointerType === "mouse") at(event, "leave"); });
 }
 
+// The pictures of a sheet (latentbook.widgets.sprites: traits `sheet` and `packing`). Resolves to lay(canvas, columns,
+// numbers), which draws pictures in rows of `columns`, each with a margin of one pixel: grey 0 to 255, light ink on
+// black; base.css turns it into dark ink where the page is light.
+async function sprites(model) {
+  const { places, across, height, width } = model.get("packing");
+  const sheet = new Image();
+  sheet.src = model.get("sheet");
+  await sheet.decode();
+  return (canvas, columns, numbers) => {
+    const paper = canvas.getContext("2d");
+    canvas.width = columns * (width + 2);
+    canvas.height = Math.ceil(numbers.length / columns) * (height + 2);
+    numbers.forEach((number, i) => {
+      const place = places[number], column = i % columns, row = Math.floor(i / columns);
+      paper.drawImage(sheet, (place % across) * width, Math.floor(place / across) * height, width, height,
+        column * (width + 2) + 1, row * (height + 2) + 1, width, height);
+    });
+  };
+}
+
+// A canvas for rows * columns pictures of a sheet, of its final size from the start, so that nothing moves when they come.
+function picture(model, columns, rows = 1) {
+  const { height, width } = model.get("packing");
+  return h("canvas", { class: "lb-picture", role: "img", width: columns * (width + 2), height: rows * (height + 2) });
+}
+
 // Bytes of a trait: a DataView from a kernel, base64 in a page.
 function bytes(value) {
   if (value instanceof DataView) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);

@@ -1,0 +1,91 @@
+"""Many small pictures in one PNG: how figures that show digits carry them, to the byte, into notebook and page."""
+
+import base64
+import io
+import math
+from typing import Any
+
+import numpy as np
+from PIL import Image  # a dependency of matplotlib
+
+PREFIX = "data:image/png;base64,"
+
+
+def grey(name: str, values: Any, axes: str) -> np.ndarray:
+    """Grey values 0 to 1 (lists, an array or a tensor) as bytes 0 to 255, rounded, never rescaled by their own maximum.
+
+    axes: what the dimensions are, as in "frames rows columns height width"; a number there is a length that must hold.
+    Raises ValueError for another shape, an empty axis, values that are not numbers or lie outside 0 to 1.
+    """
+    wanted, shape = axes.split(), ", ".join(axes.split())
+    array = as_array(name, values)
+    lengths = zip(array.shape, wanted, strict=False)
+    if array.ndim != len(wanted) or not all(n == int(axis) if axis.isdigit() else n > 0 for n, axis in lengths):
+        raise ValueError(f"{name} must have shape [{shape}], nothing empty, got {list(array.shape)}; reshape it first")
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{name} must be numbers between 0 and 1, got {array.dtype}; give an array or a tensor of them"
+        )
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} must be finite, got {np.count_nonzero(~np.isfinite(array))} values that are NaN or infinite; "
+            "look for a run that diverged"
+        )
+    low, high = array.min(), array.max()
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"the grey values of {name} must lie between 0 and 1, got {low:g} to {high:g}; "
+            "give decoder means, after the sigmoid"
+        )
+    return np.rint(array * 255).astype(np.uint8)
+
+
+def as_array(name: str, values: Any) -> np.ndarray:
+    """Nested lists, an array or a tensor on any device as an array; raises ValueError for rows of unequal length."""
+    try:
+        return np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
+    except ValueError as error:
+        raise ValueError(f"{name} must have rows of one length: {error}") from error
+
+
+def pack(pictures: np.ndarray) -> tuple[str, dict[str, Any]]:
+    """Pictures uint8 [n, height, width] as one sheet, about as wide as high, in which equal ones stand once.
+
+    Returns the sheet, an 8-bit grey PNG as a data URI, and its packing: "places" holds each picture's number on the
+    sheet, counted row by row with "across" in a row of pictures "height" by "width". `sprites` in base.js reads both.
+    Raises ValueError for anything but such pictures.
+    """
+    if pictures.dtype != np.uint8 or pictures.ndim != 3 or 0 in pictures.shape:
+        raise ValueError(
+            f"pictures must be uint8 [n, height, width], got {pictures.dtype} {list(pictures.shape)}; "
+            "make them with grey() and reshape them"
+        )
+    known: dict[bytes, int] = {}
+    places = [known.setdefault(picture.tobytes(), len(known)) for picture in pictures]
+    _, height, width = pictures.shape
+    across = max(1, round(math.sqrt(len(known) * height / width)))
+    down = -(-len(known) // across)
+    tiles = np.zeros((down * across, height, width), np.uint8)
+    tiles[places] = pictures
+    out = io.BytesIO()
+    Image.fromarray(lay(tiles.reshape(down, across, height, width), margin=0)).save(out, format="PNG", optimize=True)
+    sheet = PREFIX + base64.b64encode(out.getvalue()).decode()
+    return sheet, {"places": places, "across": across, "height": height, "width": width}
+
+
+def unpack(sheet: str, packing: dict[str, Any]) -> np.ndarray:
+    """The pictures as they were packed, uint8 [n, height, width]."""
+    with Image.open(io.BytesIO(base64.b64decode(sheet.removeprefix(PREFIX)))) as image:
+        pixels = np.asarray(image)
+    height, width, across = (packing[name] for name in ("height", "width", "across"))
+    tiles = pixels.reshape(-1, height, across, width).swapaxes(1, 2).reshape(-1, height, width)
+    return tiles[packing["places"]]
+
+
+def lay(pictures: np.ndarray, margin: int = 1) -> np.ndarray:
+    """Pictures [rows, columns, height, width] as one, with a margin of empty pixels around each, as the figures lay them."""
+    edge = (margin, margin)
+    padded = np.pad(pictures, ((0, 0), (0, 0), edge, edge))
+    rows, columns, height, width = padded.shape
+    return padded.swapaxes(1, 2).reshape(rows * height, columns * width)

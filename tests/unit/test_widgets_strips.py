@@ -1,0 +1,152 @@
+"""StripsFigure: what it keeps of the frames it is given, its still picture and words, and what it refuses."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+import traitlets
+from PIL import Image
+
+from latentbook.widgets import StripsFigure
+from latentbook.widgets.base import render_png
+
+
+def pictures(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+FRAMES, BESIDE = pictures(5, 2, 3, 28, 28), pictures(5, 1, 4, 28, 28, seed=1)
+
+
+def build(**given) -> StripsFigure:
+    choices = {
+        "beside": BESIDE,
+        "labels": "abc",
+        "headings": ("asked", "again"),
+        "notes": [f"note {i}." for i in range(5)],
+    }
+    return StripsFigure(FRAMES, **{**choices, **given})
+
+
+def bytes_of(values: torch.Tensor) -> np.ndarray:
+    return (values.double() * 255).round().to(torch.uint8).numpy()
+
+
+def test_both_mosaics_are_kept_to_the_byte():
+    first, second = build(labels=list("abc")).mosaics()
+    assert np.array_equal(first, bytes_of(FRAMES)) and np.array_equal(second, bytes_of(BESIDE))
+    (only,) = StripsFigure(FRAMES).mosaics()
+    assert np.array_equal(only, bytes_of(FRAMES))
+
+
+def test_pictures_of_any_size():
+    scenes = pictures(2, 1, 3, 50, 40)
+    assert np.array_equal(StripsFigure(scenes).mosaics()[0], bytes_of(scenes))
+
+
+def test_the_state_is_small_and_plain():
+    repeated = FRAMES[:, :, :1].expand(5, 2, 3, 28, 28)
+    one, three = (len(json.dumps(StripsFigure(f).state())) for f in (FRAMES[:, :, :1], repeated))
+    assert three < one + 500  # a picture that stands three times is kept once
+    state = build(labels=list("abc")).state()
+    assert set(state) == set(StripsFigure._saved)
+    assert json.loads(json.dumps(state)) == state
+    assert len(json.dumps(state)) < 1.5 * (
+        FRAMES.numel() + BESIDE.numel()
+    )  # noise does not compress; base64 adds a third
+
+
+def test_everything_in_the_saved_state_reaches_the_notebook():
+    figure = StripsFigure(FRAMES)
+    assert all(figure.trait_metadata(name, "sync") for name in StripsFigure._saved)
+
+
+def test_frames_are_counted_from_the_start_or_named():
+    assert StripsFigure(FRAMES).ticks == [0, 1, 2, 3, 4]
+    assert StripsFigure(FRAMES, start=1).ticks == [1, 2, 3, 4, 5]
+    assert StripsFigure(FRAMES, ticks=(1, 2, 5, 10, 50)).ticks == [1, 2, 5, 10, 50]
+
+
+def test_it_starts_at_the_last_frame_or_where_it_is_told():
+    assert StripsFigure(FRAMES).index == 4
+    figure = StripsFigure(FRAMES, index=0)
+    assert figure.index == 0
+    figure.index = 3
+    with pytest.raises(traitlets.TraitError, match="index must be between 0 and 4, got 5"):
+        figure.index = 5
+
+
+def test_the_still_picture_shows_first_shown_and_last():
+    assert StripsFigure(FRAMES).chosen() == [0, 2, 4]
+    assert StripsFigure(FRAMES, index=1).chosen() == [0, 1, 4]
+    assert StripsFigure(FRAMES[:2]).chosen() == [0, 1]
+    assert StripsFigure(FRAMES[:1]).chosen() == [0]
+
+
+def test_the_still_picture_holds_the_very_pictures_and_its_words():
+    still = build(labels=list("abc"), start=1).still()
+    shown = [np.asarray(axes.images[0].get_array()) for axes in still.axes]
+    assert len(shown) == 6
+    assert np.array_equal(shown[0][1:29, 1:29], bytes_of(FRAMES)[0, 0, 0])
+    assert np.array_equal(shown[5][1:29, 31:59], bytes_of(BESIDE)[4, 0, 1])
+    assert {axes.images[0].get_clim() for axes in still.axes} == {(0, 255)}  # not rescaled by their own maximum
+    assert [axes.get_ylabel() for axes in still.axes[:3]] == ["epoch 1", "epoch 3", "epoch 5"]
+    assert [axes.get_title(loc="left") for axes in still.axes][::3] == ["asked", "again"]
+    assert [text.get_text() for text in still.axes[0].get_xticklabels()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("given", [{}, {"beside": None, "headings": ("a heading " * 9,)}, {"labels": None}])
+def test_nothing_in_the_still_picture_is_cut(given):
+    still = build(**{"labels": list("abc"), **given}).still()
+    png = np.asarray(Image.open(io.BytesIO(render_png(still))).convert("L"))
+    assert min(png[0].min(), png[:, 0].min(), png[:, -1].min()) == 255
+
+
+def test_it_says_what_its_picture_shows():
+    said = build(labels=list("abc")).describe()
+    assert said == (
+        "At epoch 0, 2, 4: 2 rows of 3 pictures (asked) and 1 row of 4 pictures (again), columns a, b, c. note 4."
+    )
+    assert StripsFigure(FRAMES[:1], name="step").describe() == "At step 0: 2 rows of 3 pictures."
+
+
+def test_the_saved_output_is_the_same_every_time():
+    first, again = (build(labels=list("abc"))._repr_mimebundle_()[0] for _ in range(2))
+    assert first["text/plain"] == "StripsFigure()"
+    for kind in ("text/html", "text/plain", "image/png"):
+        assert first[kind] == again[kind]
+    assert base64.b64decode(first["image/png"]).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"frames": FRAMES[0]}, "frames must have shape [frames, rows, columns, height, width], nothing empty"),
+        ({"frames": FRAMES * 2}, "the grey values of frames must lie between 0 and 1, got"),
+        ({"frames": FRAMES / 0 * 0}, "frames must be finite, got"),
+        (
+            {"beside": BESIDE[:4]},
+            "beside must have shape [5, rows, columns, 28, 28], nothing empty, got [4, 1, 4, 28, 28]",
+        ),
+        ({"beside": BESIDE - 1}, "the grey values of beside must lie between 0 and 1, got"),
+        ({"labels": ["a"]}, "labels must hold one text for each column of frames, 3 of them or none, got 1: ['a']"),
+        ({"labels": "abc"}, "labels must hold one text for each column of frames, 3 of them or none, got 1: ['abc']"),
+        (
+            {"headings": ["a"], "beside": BESIDE},
+            "headings must hold one text for each mosaic, 2 of them or none, got 1",
+        ),
+        ({"notes": ["a"] * 4}, "notes must hold one text for each frame, 5 of them or none, got 4"),
+        ({"ticks": [1, 2]}, "ticks must hold one number for each of 5 frames, got 2: [1, 2]"),
+        ({"index": 5}, "index must be an integer between 0 and 4, the last frame, got 5"),
+        ({"index": True}, "index must be an integer between 0 and 4, the last frame, got True"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_with_what_would(given, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        StripsFigure(**{"frames": FRAMES, **given})
