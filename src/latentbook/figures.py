@@ -13,6 +13,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.path import Path
 from torch import Tensor
 
 from latentbook.data import Digits
@@ -26,6 +27,7 @@ COLOURS = {
     "presence": "#D55E00",
     "attention": "#D55E00",
 }
+BACKWARD = "#8a2f00"  # gradients in diagrams, always dashed
 HATCHES = {"data": "", "condition": "////", "latent": "...."}
 
 
@@ -76,6 +78,29 @@ def show_digits(
         axes.xaxis.tick_top()
         axes.set_xticks([30 * i + 14 for i in range(columns)], column_labels)
     axes.tick_params(length=0)
+    return figure
+
+
+def labelled_grid(images: Tensor | np.ndarray) -> Figure:
+    """Decoded digits [styles, labels, 28, 28]: a row for each code z, a column for each label given to the decoder.
+
+    Raises ValueError for another shape or grey values outside 0 to 1.
+    """
+    shape = tuple(images.shape)
+    if len(shape) != 4 or shape[2:] != (28, 28) or 0 in shape:
+        raise ValueError(f"images must be [styles, labels, 28, 28], got {list(shape)}; reshape them first")
+    array = pixels(images)
+    if not (array.min() >= 0 and array.max() <= 1):
+        raise ValueError(
+            f"images must be grey values between 0 and 1, got {array.min():g} to {array.max():g}; "
+            "give decoder means, after the sigmoid"
+        )
+    figure = show_digits(array, shape[1], column_labels=[str(label) for label in range(shape[1])], scale=0.5)
+    axes = figure.axes[0]
+    axes.tick_params(axis="x", labelsize=9, labelcolor="#222222")
+    axes.set_xlabel("label given to the decoder", fontsize=9, color="#222222", labelpad=5)
+    axes.xaxis.set_label_position("top")
+    axes.set_ylabel(f"{shape[0]} codes $z$" if shape[0] > 1 else "one code $z$", fontsize=9, color="#222222")
     return figure
 
 
@@ -256,6 +281,34 @@ def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], bend
     )
 
 
+def route(axes: Axes, points: Sequence[tuple[float, float]], dashed: bool = False) -> None:
+    """An arrow along corners; dashed where a gradient flows back instead of a value forward."""
+    axes.add_patch(
+        FancyArrowPatch(
+            path=Path(points),
+            arrowstyle="-|>",
+            mutation_scale=11,
+            color=BACKWARD if dashed else "#444444",
+            linewidth=1.3 if dashed else 1.1,
+            linestyle=(0, (4, 2.5)) if dashed else "-",
+            joinstyle="round",
+        )
+    )
+
+
+def one_hot(axes: Axes, x: float, y: float, chosen: int = 4, n: int = 10, size: float = 0.16) -> None:
+    """A one-hot label as a row of small cells centred on (x, y), the chosen one filled."""
+    for i in range(n):
+        face = COLOURS["class"] if i == chosen else "white"
+        corner = (x + (i - n / 2) * size, y - size / 2)
+        axes.add_patch(Rectangle(corner, size, size, facecolor=face, edgecolor="#777777", linewidth=0.7))
+
+
+def term(axes: Axes, x: float, y: float, formula: str, words: str) -> None:
+    """A term of the loss, its formula above what it means, centred on (x, y)."""
+    axes.text(x, y, f"{formula}\n{words}", ha="center", va="center", fontsize=9)
+
+
 def sheet(width: float, height: float, scale: float = 1.0) -> tuple[Figure, Axes]:
     """An empty sheet for a diagram, in units of its own, of one aspect."""
     figure, axes = plt.subplots(figsize=(width * scale, height * scale))
@@ -281,6 +334,87 @@ def draw_vae() -> Figure:
     arrow(axes, (4.3, 1.42), (4.3, 0.98))
     axes.text(10.1, 0.62, r"$-\log p(x\,|\,z)$" + "\nwhat it is worth", ha="center", va="center", fontsize=9)
     arrow(axes, (10.3, 1.6), (10.3, 0.98))
+    return figure
+
+
+def draw_lane(axes: Axes, y: float, posterior: str) -> None:
+    """The way of the image: x, encoder, q(z | ...), z, decoder, p(x | z, y); above it the two terms that arise on it."""
+    axes.text(0.4, y, "$x$", color=COLOURS["data"], fontsize=15, va="center", ha="center")
+    box(axes, 2.2, y, "encoder", colour=COLOURS["data"])
+    box(axes, 5.1, y, f"${posterior}$\nmean, log-variance", 2.5, 0.8, COLOURS["latent"])
+    axes.text(7.9, y, "$z$", color=COLOURS["latent"], fontsize=15, va="center", ha="center")
+    axes.text(7.05, y + 0.14, "+ noise", fontsize=8, ha="center", va="bottom")
+    box(axes, 10.0, y, "decoder", colour=COLOURS["data"])
+    axes.text(12.25, y, r"$p(x\,|\,z, y)$", color=COLOURS["data"], fontsize=13, va="center", ha="center")
+    for start, end in ((0.65, 1.35), (3.05, 3.75), (6.45, 7.65), (8.15, 9.15), (10.85, 11.4)):
+        arrow(axes, (start, y), (end, y))
+    arrow(axes, (5.1, y + 0.47), (5.1, y + 0.95))
+    arrow(axes, (12.25, y + 0.35), (12.25, y + 0.95))
+    term(axes, 5.1, y + 1.32, rf"KL$({posterior}\,\|\,p(z))$", "what the code costs")
+    term(axes, 12.25, y + 1.32, r"$-\log p(x\,|\,z, y)$", "reconstruction (BCE)")
+
+
+def draw_classifier(axes: Axes, y: float, top: float) -> None:
+    """The way of the label beneath that of the image: classifier, q(y | x)."""
+    route(axes, [(0.4, top - 0.3), (0.4, y), (1.35, y)])
+    box(axes, 2.2, y, "classifier", colour=COLOURS["class"])
+    box(axes, 5.1, y, r"$q(y\,|\,x)$" + "\nten probabilities", 2.5, 0.8, COLOURS["class"])
+    arrow(axes, (3.05, y), (3.75, y))
+
+
+def draw_label(axes: Axes, x: float, y: float) -> None:
+    """The label y that the decoder gets: its cells, and its name to their right."""
+    one_hot(axes, x, y)
+    axes.text(x + 1.12, y, "$y$", color=COLOURS["class"], fontsize=15, va="center", ha="center")
+
+
+def draw_label_flow(as_prediction: bool) -> Figure:
+    """The conditional VAE, its label an input or a prediction, and where the terms of its loss arise.
+
+    As a prediction the classifier learns from the label (cross-entropy) and, along the dashed arrow, from the reconstruction.
+    """
+    if not as_prediction:
+        figure, axes = sheet(13.4, 3.8, 0.67)
+        draw_lane(axes, 2.05, r"q(z\,|\,x)")
+        draw_label(axes, 7.0, 0.45)
+        axes.text(5.9, 0.45, "the label, given with the image", fontsize=9, va="center", ha="right")
+        route(axes, [(8.4, 0.45), (10.0, 0.45), (10.0, 1.65)])
+        return figure
+    figure, axes = sheet(13.4, 5.6, 0.67)
+    top, low = 3.85, 1.4
+    draw_lane(axes, top, r"q(z\,|\,x)")
+    draw_classifier(axes, low, top)
+    arrow(axes, (5.1, low - 0.47), (5.1, low - 0.8))
+    term(axes, 5.1, low - 1.12, r"$-\log q(y = \mathrm{label}\,|\,x)$", "cross-entropy with the given label")
+    box(axes, 8.1, low, "Gumbel-softmax\nstraight-through", 2.1, 0.8, COLOURS["class"])
+    arrow(axes, (6.45, low), (6.95, low))
+    draw_label(axes, 10.4, low)
+    arrow(axes, (9.25, low), (9.55, low))
+    arrow(axes, (10.3, low + 0.2), (10.3, top - 0.4))
+    route(axes, [(9.7, top - 0.42), (9.7, 2.5), (2.2, 2.5), (2.2, low + 0.4)], dashed=True)
+    axes.text(5.95, 2.58, "gradient of the reconstruction", color=BACKWARD, fontsize=9, va="bottom", ha="center")
+    return figure
+
+
+def draw_mended_flow() -> Figure:
+    """The mended model: encoder and decoder both get y, and y pays for itself with a KL to its prior p(y)."""
+    figure, axes = sheet(13.4, 5.6, 0.67)
+    top, low = 3.85, 1.4
+    draw_lane(axes, top, r"q(z\,|\,x, y)")
+    draw_classifier(axes, low, top)
+    arrow(axes, (4.4, low - 0.47), (3.7, low - 0.8))
+    term(axes, 2.9, low - 1.12, r"$-\log q(y = \mathrm{label}\,|\,x)$", "cross-entropy")
+    arrow(axes, (5.8, low - 0.47), (6.4, low - 0.8))
+    term(axes, 6.7, low - 1.12, r"KL$(q(y\,|\,x)\,\|\,p(y))$", "what the label costs")
+    axes.text(7.75, low + 0.1, "where none is given:", fontsize=8, va="bottom", ha="center")
+    axes.text(7.75, low - 0.1, "all ten, weighed", fontsize=8, va="top", ha="center")
+    arrow(axes, (6.45, low), (9.05, low))
+    draw_label(axes, 10.0, low)
+    arrow(axes, (10.0, low - 0.75), (10.0, low - 0.2))
+    axes.text(10.0, low - 0.85, "the label, where given", fontsize=9, va="top", ha="center")
+    arrow(axes, (10.0, low + 0.2), (10.0, top - 0.4))
+    route(axes, [(9.6, low + 0.15), (9.6, 2.5), (2.2, 2.5), (2.2, top - 0.4)])
+    axes.text(5.95, 2.58, "the encoder is told the label too", fontsize=9, va="bottom", ha="center")
     return figure
 
 

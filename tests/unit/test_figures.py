@@ -1,0 +1,152 @@
+"""The drawn diagrams: nothing cut, nothing laid over another, and what each says of its model."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.transforms import Bbox
+
+from latentbook import figures
+
+DIAGRAMS = {
+    "vae": figures.draw_vae,
+    "label as input": lambda: figures.draw_label_flow(False),
+    "label as prediction": lambda: figures.draw_label_flow(True),
+    "mended": figures.draw_mended_flow,
+}
+
+
+@pytest.fixture(autouse=True)
+def style():
+    """The book's look, and figures closed afterwards."""
+    matplotlib.use("Agg")
+    with matplotlib.rc_context():
+        figures.use_style()
+        yield
+        figures.plt.close("all")
+
+
+@pytest.fixture(params=DIAGRAMS, ids=str)
+def diagram(request):
+    figure = DIAGRAMS[request.param]()
+    figure.canvas.draw()
+    return figure
+
+
+def boxes(axes) -> list[Bbox]:
+    return [patch.get_window_extent() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+
+
+def arrows(axes) -> list[FancyArrowPatch]:
+    return [patch for patch in axes.patches if isinstance(patch, FancyArrowPatch)]
+
+
+def shaft(arrow: FancyArrowPatch) -> np.ndarray:
+    """The line of an arrow without its head, as points on the canvas no further than a pixel apart."""
+    line, *_ = arrow.get_transform().transform_path(arrow.get_path()).to_polygons(closed_only=False)
+    steps = [np.linspace(a, b, max(2, int(np.hypot(*(b - a))))) for a, b in itertools.pairwise(line)]
+    return np.concatenate(steps)
+
+
+def inner(extent: Bbox) -> Bbox:
+    """A text's extent without the air above and below its letters."""
+    return Bbox.from_extents(extent.x0 + 1, extent.y0 + 2, extent.x1 - 1, extent.y1 - 2)
+
+
+def test_nothing_is_cut(diagram):
+    for thing in [*diagram.axes[0].texts, *diagram.axes[0].patches]:
+        extent = thing.get_window_extent()
+        assert extent.x0 >= 0 and extent.x1 <= diagram.bbox.x1, thing
+        assert extent.y0 >= 0 and extent.y1 <= diagram.bbox.y1, thing
+
+
+def test_no_text_lies_over_another(diagram):
+    texts = diagram.axes[0].texts
+    for i, one in enumerate(texts):
+        for other in texts[i + 1 :]:
+            assert not inner(one.get_window_extent()).overlaps(inner(other.get_window_extent())), (one, other)
+
+
+def test_a_text_stands_within_its_box_or_outside_all(diagram):
+    (axes,) = diagram.axes
+    for text in axes.texts:
+        extent = text.get_window_extent()
+        for box in boxes(axes):
+            inside = box.x0 <= extent.x0 and extent.x1 <= box.x1 and box.y0 <= extent.y0 and extent.y1 <= box.y1
+            assert inside or not inner(extent).overlaps(box), text
+
+
+def test_no_arrow_runs_through_a_text(diagram):
+    (axes,) = diagram.axes
+    for arrow in arrows(axes):
+        for text in axes.texts:
+            extent = inner(text.get_window_extent())
+            assert not any(extent.contains(*point) for point in shaft(arrow)), text
+
+
+def said(figure) -> str:
+    return re.sub(r"\\,|\s+", " ", " ".join(text.get_text() for text in figure.axes[0].texts))
+
+
+def dashed(figure) -> list[FancyArrowPatch]:
+    return [arrow for arrow in arrows(figure.axes[0]) if arrow.get_linestyle() not in ("-", "solid")]
+
+
+def test_only_a_predicted_label_lets_the_reconstruction_teach_the_classifier():
+    assert dashed(figures.draw_label_flow(False)) == []
+    assert dashed(figures.draw_mended_flow()) == []
+    figure = figures.draw_label_flow(True)
+    figure.canvas.draw()
+    (back,) = dashed(figure)
+    start, end = figure.axes[0].transData.inverted().transform(shaft(back)[[0, -1]])
+    places = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    assert start == pytest.approx(places["decoder"], abs=0.75) and start[1] < places["decoder"][1]
+    assert end == pytest.approx(places["classifier"], abs=0.75) and end[1] > places["classifier"][1]
+
+
+def test_each_diagram_names_the_terms_that_arise():
+    given, predicted, mended = (DIAGRAMS[name]() for name in list(DIAGRAMS)[1:])
+    for figure in (given, predicted, mended):
+        assert "BCE" in said(figure) and "what the code costs" in said(figure)
+    assert "cross-entropy" not in said(given) and "Gumbel" not in said(given)
+    assert "cross-entropy" in said(predicted) and "Gumbel-softmax" in said(predicted)
+    assert "p(y)" not in said(predicted) and r"q(z | x, y)" not in said(predicted)
+    assert "p(y)" in said(mended) and "Gumbel" not in said(mended)
+    assert r"KL$(q(z | x, y) \| p(z))$" in said(mended)
+
+
+def test_a_one_hot_label_fills_one_of_ten_cells():
+    cells = [patch for patch in figures.draw_label_flow(False).axes[0].patches if isinstance(patch, Rectangle)]
+    purple = matplotlib.colors.to_rgba(figures.COLOURS["class"])
+    assert len(cells) == 10
+    assert sum(cell.get_facecolor() == purple for cell in cells) == 1
+
+
+def test_the_labelled_grid_shows_grey_values_as_they_are():
+    images = torch.rand(3, 10, 28, 28, generator=torch.Generator().manual_seed(0)) / 2
+    (axes,) = figures.labelled_grid(images).axes
+    shown = axes.images[0]
+    assert shown.get_clim() == (0, 1)
+    assert np.array_equal(shown.get_array()[30:58, 120:148], images[1, 4].numpy())
+    assert [label.get_text() for label in axes.get_xticklabels()] == [str(k) for k in range(10)]
+    assert axes.get_ylabel() == "3 codes $z$"
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(30, 784), "images must be [styles, labels, 28, 28], got [30, 784]"),
+        (torch.zeros(0, 10, 28, 28), "images must be [styles, labels, 28, 28], got [0, 10, 28, 28]"),
+        (torch.full((1, 10, 28, 28), 2.0), "images must be grey values between 0 and 1, got 2 to 2"),
+        (torch.full((1, 10, 28, 28), float("nan")), "images must be grey values between 0 and 1, got nan to nan"),
+    ],
+)
+def test_the_labelled_grid_refuses_what_it_cannot_show(images, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        figures.labelled_grid(images)
