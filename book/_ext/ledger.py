@@ -18,7 +18,7 @@ from docutils.parsers.rst import Directive
 RESULTS = Path("src/latentbook/results")
 EXPERIMENTS = Path("src/latentbook/experiments")
 SHARES = (  # metrics whose names begin so are fractions of 1, shown as per cent
-    *("agreement", "accuracy", "asked_agreement", "other_label_wins", "follows_", "z_probe"),
+    *("agreement", "accuracy", "asked_agreement", "other_label_wins", "source_digit_wins", "follows_", "z_probe"),
     *("class_probe", "style_probe", "variance_share", "count_accuracy", "box_iou", "slant_kept", "thickness_kept"),
 )
 TITLES = {
@@ -36,10 +36,15 @@ LABELS = {
     "best_of_18_bce": "best-of-18 BCE, nats",
     "bce": "BCE, nats",
     "kl": "KL, nats",
+    "bce_and_kl": "BCE + KL, nats",
     "elbo": "ELBO, nats",
     "active_units": "active units",
     "pairwise_l2": "pairwise L2",
     "agreement": "judge agreement",
+    "asked_agreement": "asked digit seen",
+    "asked_agreement_shuffled": "same, asked digits shuffled",
+    "other_label_wins": "new label wins",
+    "source_digit_wins": "old digit wins",
     "variance_share_z": "variance from z",
     "variance_share_mask": "variance from the mask",
     "variance_share_interaction": "variance from both",
