@@ -28,6 +28,7 @@ from latentbook.conditional_vae import (
 )
 from latentbook.data import Batch, load_digits
 from latentbook.distributions import gumbel_softmax
+from latentbook.nets import smoothness
 from latentbook.training import fit, initialise
 
 
@@ -120,7 +121,7 @@ def test_the_sizes_are_the_tutorials():
     assert named == {"encoder", "mean", "log_var", "decoder", "classifier"}
     c = model.config
     assert (c.posterior, c.label, c.temperature) == ("image", "hard", 1.0)
-    assert not any((c.cut_gradient, c.label_kl, c.adversary, c.recovery, c.dropout))
+    assert not any((c.cut_gradient, c.label_kl, c.adversary, c.recovery, c.smooth_radius, c.dropout))
 
 
 def test_the_choices_change_no_size_but_the_encoders_input_and_the_adversary():
@@ -243,7 +244,7 @@ def test_terms_belong_to_their_examples_and_a_batch_of_one_works(posterior, labe
 @KINDS
 def test_losss_randomness_is_the_generators(posterior, label):
     others = label != "exact"
-    model = build(posterior=posterior, label=label, adversary=others, recovery=others, dropout=0.3)
+    model = build(posterior=posterior, label=label, adversary=others, recovery=others, smooth_radius=1.0, dropout=0.3)
     batch, before = partly(batch_of(4), 2), torch.get_rng_state()
 
     def total(seed: int, **options) -> torch.Tensor:
@@ -300,14 +301,12 @@ def test_dropout_is_the_classifiers_in_training_alone():
     assert torch.equal(build().classify(x), build().classifier(x))
 
 
-def test_dropout_keeps_the_mean_of_pixels_and_hidden_units():
-    """In a classifier without its ReLU's bend the mean over masks is the plain answer."""
-    model, x = build(dropout=0.4), batch_of(1).images.flatten(1)
-    with torch.no_grad():
-        model.classifier[0][0].bias.fill_(100.0)
-        many = model.classify(x.expand(5000, 784), seeded())
-        plain = model.classifier(x)
-    assert ((many.mean(0) - plain).abs() < 5 * many.std(0) / 5000**0.5).all()
+def test_dropout_is_of_the_hidden_layer_and_half_as_much_of_the_pixels():
+    model, x, stream = build(dropout=0.4), batch_of(5).images.flatten(1), seeded(1)
+    pixels = x * (torch.rand(5, 784, generator=stream) >= 0.2) / 0.8
+    hidden = model.classifier[0](pixels)
+    hidden = hidden * (torch.rand(5, 16, generator=stream) >= 0.4) / 0.6
+    close(model.classify(x, seeded(1)), model.classifier[1](hidden))
 
 
 # Encoding, predicting, sampling
@@ -368,7 +367,10 @@ def configurations() -> list[dict]:
     for posterior, label, cut, others in product(POSTERIORS, LABELS, (False, True), (False, True)):
         if not (label == "exact" and others):
             choices = {"posterior": posterior, "label": label, "cut_gradient": cut, "label_kl": others}
-            found.append(choices | ({"adversary": True, "recovery": True, "dropout": 0.2} if others else {}))
+            found.append(
+                choices
+                | ({"adversary": True, "recovery": True, "smooth_radius": 1.0, "dropout": 0.2} if others else {})
+            )
     return found
 
 
@@ -494,6 +496,20 @@ def test_recovery_asks_the_decoder_and_holds_the_classifier():
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
     assert largest(found, model.decoder) > 0
     assert all(parameter.requires_grad for parameter in model.parameters())  # held for this term alone
+
+
+def test_smoothness_is_the_classifiers_with_or_without_a_label():
+    model, batch = build(label="known", smooth_radius=1.5), partly(batch_of(6), 1, 2)
+    found = model.loss(batch, noise=normal(6, 4), generator=seeded(5))["smoothness"]
+    expected = smoothness(model.classifier, batch.images.flatten(1), 1.5, seeded(5))
+    close(found, expected)
+    assert (found > 0).all() and largest(found, model.classifier) > 0
+    assert largest(found, model.encoder) == largest(found, model.decoder) == 0
+    model.eval()
+    with torch.no_grad():  # it is measured on held-out digits, too
+        assert torch.equal(
+            model.loss(batch, generator=seeded(5))["smoothness"].isfinite(), torch.ones(6, dtype=torch.bool)
+        )
 
 
 # Training
@@ -672,7 +688,8 @@ for posterior in POSTERIORS:
     for label in LABELS:
         for others in (False, label != "exact"):
             model = ConditionalVAE(ConditionalVAEConfig(
-                posterior=posterior, label=label, label_kl=True, adversary=others, recovery=others, dropout=0.1
+                posterior=posterior, label=label, label_kl=True, adversary=others, recovery=others,
+                smooth_radius=float(others), dropout=0.1,
             ))
             for given in (labels, part):
                 assert model.loss(Batch(images, given), temperature=1)["bce"].shape == (24,)
