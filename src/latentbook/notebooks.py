@@ -8,7 +8,9 @@ seconds, profile, the hash of its code and of the library's that it uses, and th
 from __future__ import annotations
 
 import ast
+import base64
 import hashlib
+import io
 import json
 import os
 import re
@@ -84,6 +86,7 @@ def execute(
     variables = {"LATENTBOOK_PROFILE": profile} | ({"LATENTBOOK_DATA": str(Path(data).resolve())} if data else {})
     _run(notebook, source, variables, report)
     _clean(notebook, source.resolve().parent.parent)
+    _slim(notebook)
     notebook.metadata["latentbook"] = {
         "data": facts,
         "versions": results.versions(),
@@ -377,6 +380,25 @@ def _first_difference(a: Any, b: Any) -> str:
     pairs = zip(_cells(a), _cells(b), strict=False)
     at = next((i for i, (x, y) in enumerate(pairs, 1) if x != y), min(len(a.cells), len(b.cells)) + 1)
     return f"from cell {at} on"
+
+
+def _slim(notebook: Any) -> None:
+    """Store each picture among the outputs with a palette of 256 colours, where that makes it smaller."""
+    for cell in _code_cells(notebook):
+        for output in cell.outputs:
+            if png := output.get("data", {}).get("image/png"):
+                output["data"]["image/png"] = min(png, smaller(png), key=len)
+
+
+def smaller(png: str) -> str:
+    """A PNG in base64, on opaque white, with at most 256 colours: enough for greys and the book's few colours."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA")
+    opaque = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    out = io.BytesIO()
+    opaque.quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return base64.b64encode(out.getvalue()).decode()
 
 
 def _text(notebook: Any) -> str:
