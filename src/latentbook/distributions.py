@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 
@@ -62,7 +62,7 @@ class DiagonalGaussian:
 
 
 def product_of_experts(
-    experts: DiagonalGaussian, groups: Int[Tensor, " batch"], prior: DiagonalGaussian | None = None
+    experts: DiagonalGaussian, groups: Integer[Tensor, " batch"], prior: DiagonalGaussian | None = None
 ) -> DiagonalGaussian:
     """The normalised product of each group's Gaussians: precisions add up, means are weighed by them.
 
@@ -77,15 +77,14 @@ def product_of_experts(
     not finite, or experts so wide that dividing by the prior leaves no Gaussian.
     """
     count, index, sizes = group_index(groups, len(experts.mean))
-    each = -experts.log_var  # log-precisions
+    each, rows = -experts.log_var, index.unsqueeze(1).expand_as(experts.log_var)  # log-precisions [batch, latent]
     top = each.detach().new_full((count, each.shape[1]), -math.inf)
-    top = top.scatter_reduce(
-        0, index.unsqueeze(1).expand_as(each), each.detach(), "amax"
-    )  # a group's most certain expert
+    top = top.scatter_reduce(0, rows, each.detach(), "amax")  # that of a group's most certain expert
     top_each = top[index]
     relative = torch.where((each == top_each) & top_each.isinf(), 0.0, each - top_each).exp()  # in [0, 1]
-    total = torch.zeros_like(top).index_add(0, index, relative)  # in [1, n]
-    mean = torch.zeros_like(top).index_add(0, index, relative * experts.mean) / total
+    zeros = relative.new_zeros(top.shape)
+    total = zeros.index_add(0, index, relative)  # in [1, n]
+    mean = zeros.index_add(0, index, relative * experts.mean) / total
     log_precision = top + total.log()
     if not mean.isfinite().all() or log_precision.isnan().any():
         raise ValueError(
@@ -112,11 +111,18 @@ def _divide_by_prior(
     return (mean - share * prior.mean) / (1 - share), log_precision + torch.log1p(-share)
 
 
-def group_index(groups: Int[Tensor, " batch"], n: int) -> tuple[int, Int[Tensor, " batch"], Int[Tensor, " groups"]]:
+def group_index(groups: Integer[Tensor, " batch"], n: int) -> tuple[int, Int[Tensor, " batch"], Int[Tensor, " groups"]]:
     """How many groups there are, the group of each of n examples (0, 1, ... in ascending order of the labels), their sizes.
 
-    Raises ValueError unless groups are n >= 1 integers.
+    Raises ValueError as check_groups does.
     """
+    check_groups(groups, n)
+    labels, index, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
+    return len(labels), index, sizes
+
+
+def check_groups(groups: Tensor, n: int) -> None:
+    """Raises ValueError unless groups are n >= 1 integers."""
     if groups.is_floating_point() or groups.is_complex() or groups.dtype == torch.bool:
         raise ValueError(
             f"group labels must be integers, got {groups.dtype}: use labels.long(), or argmax of one-hot rows"
@@ -125,8 +131,6 @@ def group_index(groups: Int[Tensor, " batch"], n: int) -> tuple[int, Int[Tensor,
         raise ValueError(
             f"there must be one group label for each of at least one example, got {list(groups.shape)} for {n}"
         )
-    labels, index, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
-    return len(labels), index, sizes
 
 
 def gumbel_softmax(

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from latentbook.data import Batch
-from latentbook.distributions import DiagonalGaussian, group_index, product_of_experts, standard_normal
+from latentbook.distributions import DiagonalGaussian, check_groups, group_index, product_of_experts, standard_normal
 
 LIKELIHOODS = ("mse", "bernoulli")
 CLASS_KL = ("image", "group")
@@ -95,6 +95,7 @@ class MultiLevelVAE(nn.Module):
 
     def groups(self, labels: Integer[Tensor, " batch"], generator: torch.Generator | None = None) -> Tensor:
         """The groups of a batch by this model's own settings: a label for each image, drawn anew at every call."""
+        check_groups(labels, len(labels))
         if not self.config.evidence:
             return torch.arange(len(labels), device=labels.device)
         if self.config.group_size:
@@ -130,8 +131,8 @@ class MultiLevelVAE(nn.Module):
     ) -> dict[str, Float[Tensor, " batch"]]:
         """Per-example terms whose means over the batch are the objective's: "mse" or "bce", "style_kl", "class_kl" (no weights).
 
-        Their unit is the nat ("mse": squared error, twice the nats of a Gaussian of variance 1), per image or, with
-        average="groups", per group. groups: any integer labels [batch], in place of those drawn from the batch's own.
+        Their unit is the nat ("mse", a squared error: that of a Gaussian of variance 1/2, but for a constant), per image or,
+        with average="groups", per group. groups: any integer labels [batch], in place of those drawn from the batch's own.
         style_noise [batch, style] and class_noise [groups, class] (with eps_per="sample" [batch, class]) may be passed in.
         """
         c = self.config

@@ -154,7 +154,7 @@ def test_every_objective_agrees_with_a_loop(likelihood, class_kl, average, eps_p
     class_noise = normal(4 if eps_per == "group" else 7, 10, seed=1)
     terms = model.loss(batch, style_noise=style_noise, class_noise=class_noise)
     assert all(term.shape == (7,) for term in terms.values())
-    found = {name: float(term.mean()) for name, term in terms.items()}
+    found = {name: float(term.mean().detach()) for name, term in terms.items()}
     assert found == pytest.approx(naive(model, batch, LABELS, style_noise, class_noise), rel=1e-4)
 
 
@@ -174,7 +174,7 @@ def test_single_choices_agree_with_a_loop(choices, groups):
     style_noise = normal(7, model.config.style_dim)
     class_noise = normal(len(set(groups)), model.config.class_dim, seed=1)
     terms = model.loss(batch, style_noise=style_noise, class_noise=class_noise, generator=seeded(5))
-    found = {name: float(term.mean()) for name, term in terms.items()}
+    found = {name: float(term.mean().detach()) for name, term in terms.items()}
     assert found == pytest.approx(naive(model, batch, groups, style_noise, class_noise), rel=1e-4)
 
 
@@ -183,7 +183,7 @@ def test_groups_may_be_given_and_any_labels_will_do():
     groups = torch.tensor([-5, 2**40, -5, 7, 7, 7, -5])
     found = model.loss(batch, groups=groups, **noise)
     expected = naive(model, batch, groups.tolist(), noise["style_noise"], noise["class_noise"])
-    assert {name: float(term.mean()) for name, term in found.items()} == pytest.approx(expected, rel=1e-4)
+    assert {name: float(term.mean().detach()) for name, term in found.items()} == pytest.approx(expected, rel=1e-4)
     again = model.loss(
         Batch(batch.images, groups.int() % 11), **noise
     )  # other types; the labels themselves mean nothing
@@ -296,6 +296,12 @@ def test_training_moves_the_class_heads_only_with_a_gradient(cut):
     history = fit(model, digits, epochs=2, batch_size=50, progress=False)
     still = {name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])}
     assert still == (CLASS_HEADS if cut else set())
+    assert history.curve("mse")[1] < history.curve("mse")[0]
+
+
+def test_training_runs_in_half_precision():
+    digits = load_digits("train", source="offline").take(slice(0, 100))
+    history = fit(build(class_kl="group"), digits, epochs=2, batch_size=50, precision="bfloat16", progress=False)
     assert history.curve("mse")[1] < history.curve("mse")[0]
 
 
@@ -442,6 +448,7 @@ def test_choices_that_do_not_exist(choice, message):
 def test_group_labels_of_the_wrong_length_or_type(plain, labels, message):
     for call in (
         lambda: build().loss(Batch(pictures(4), labels)),
+        lambda: build(group_size=2).loss(Batch(pictures(4), labels)),
         lambda: build().loss(batch_of([0] * 4), groups=labels),
     ):
         with pytest.raises(ValueError, match=message):
