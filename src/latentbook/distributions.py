@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 
@@ -59,6 +59,78 @@ class DiagonalGaussian:
         """Log density of `value` in nats, per dimension."""
         distance = (value - self.mean).square() * torch.exp(-self.log_var)
         return -0.5 * (distance + self.log_var + math.log(2 * math.pi))
+
+
+def product_of_experts(
+    experts: DiagonalGaussian, groups: Integer[Tensor, " batch"], prior: DiagonalGaussian | None = None
+) -> DiagonalGaussian:
+    """The normalised product of each group's Gaussians: precisions add up, means are weighed by them.
+
+    experts: [batch, latent]; groups: an integer label for each expert, any values. Returns [groups, latent] in ascending
+    order of the labels (that of torch.unique). Source: Bouchacourt et al. (2018), "accumulating group evidence".
+    prior: [latent]. Each posterior p(c | x_i) holds the prior once, so the product of n of them counts it n times; with
+    `prior` the product is divided by p(c)^(n-1), which is exact where the x_i are independent given c.
+
+    Sums are taken in log space, by scatter alone, so log-variances may lie far beyond what exp can hold. An expert of
+    log-variance inf says nothing; one of -inf is certain and outweighs all others; of several equals the mean is taken,
+    the limit of equal variances. Raises ValueError for groups of a wrong length or type, no experts, NaN, means that are
+    not finite, or experts so wide that dividing by the prior leaves no Gaussian.
+    """
+    count, index, sizes = group_index(groups, len(experts.mean))
+    each, rows = -experts.log_var, index.unsqueeze(1).expand_as(experts.log_var)  # log-precisions [batch, latent]
+    top = each.detach().new_full((count, each.shape[1]), -math.inf)
+    top = top.scatter_reduce(0, rows, each.detach(), "amax")  # that of a group's most certain expert
+    top_each = top[index]
+    relative = torch.where((each == top_each) & top_each.isinf(), 0.0, each - top_each).exp()  # in [0, 1]
+    zeros = relative.new_zeros(top.shape)
+    total = zeros.index_add(0, index, relative)  # in [1, n]
+    mean = zeros.index_add(0, index, relative * experts.mean) / total
+    log_precision = top + total.log()
+    if not mean.isfinite().all() or log_precision.isnan().any():
+        raise ValueError(
+            "the experts' means must be finite and their log-variances no NaN: look for what made them so (a learning rate?)"
+        )
+    if prior is not None:
+        mean, log_precision = _divide_by_prior(mean, log_precision, prior, sizes)
+    return DiagonalGaussian(mean, -log_precision)
+
+
+def _divide_by_prior(
+    mean: Tensor, log_precision: Tensor, prior: DiagonalGaussian, sizes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and log-precision [groups, latent] of a product of n posteriors over the prior to the power of n - 1."""
+    surplus = (sizes - 1).to(mean).unsqueeze(1)
+    log_share = torch.where(surplus > 0, surplus.clamp(min=1).log() - prior.log_var - log_precision, -math.inf)
+    share = log_share.exp()  # of the product's precision that is only the prior, counted again
+    if (share >= 1).any():
+        wide = int((share >= 1).any(1).sum())
+        raise ValueError(
+            f"in {wide} of {len(mean)} groups the experts are wider than the prior: divided by it they are no Gaussian. "
+            "Leave the prior out, or use posteriors that are never wider than it"
+        )
+    return (mean - share * prior.mean) / (1 - share), log_precision + torch.log1p(-share)
+
+
+def group_index(groups: Integer[Tensor, " batch"], n: int) -> tuple[int, Int[Tensor, " batch"], Int[Tensor, " groups"]]:
+    """How many groups there are, the group of each of n examples (0, 1, ... in ascending order of the labels), their sizes.
+
+    Raises ValueError as check_groups does.
+    """
+    check_groups(groups, n)
+    labels, index, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
+    return len(labels), index, sizes
+
+
+def check_groups(groups: Tensor, n: int) -> None:
+    """Raises ValueError unless groups are n >= 1 integers."""
+    if groups.is_floating_point() or groups.is_complex() or groups.dtype == torch.bool:
+        raise ValueError(
+            f"group labels must be integers, got {groups.dtype}: use labels.long(), or argmax of one-hot rows"
+        )
+    if groups.shape != (n,) or n == 0:
+        raise ValueError(
+            f"there must be one group label for each of at least one example, got {list(groups.shape)} for {n}"
+        )
 
 
 def gumbel_softmax(

@@ -1,0 +1,187 @@
+"""Swaps and what they show: evidence of other images, whom the drawn image follows, what it keeps of its style's source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from latentbook import evaluation
+from latentbook.data import Digits
+from latentbook.distributions import DiagonalGaussian, standard_normal
+from latentbook.multi_level_vae import MultiLevelVAE
+
+
+def evidence_sets(
+    labels: Int[Tensor, " n"],
+    wanted: Int[Tensor, " m"],
+    k: int,
+    generator: torch.Generator,
+    scored: Int[Tensor, " m"] | None = None,
+) -> Int[Tensor, "m k"]:
+    """For each wanted class, the indices of k different images of it, drawn at random, never the `scored` one itself.
+
+    Raises ValueError for a class that has fewer than k such images.
+    """
+    values, counts = torch.unique(labels, return_counts=True)
+    places = torch.arange(int(counts.max()), device=labels.device)
+    starts = (counts.cumsum(0) - counts).unsqueeze(1)
+    members = labels.argsort(stable=True)[(starts + places).clamp(max=len(labels) - 1)]  # [classes, most images of one]
+    rows = torch.searchsorted(values, wanted).clamp(max=len(values) - 1)
+    if not torch.equal(values[rows], wanted):
+        raise ValueError(f"there are no images of some wanted classes: labels have {values.tolist()}")
+    drawn = []
+    for part in torch.arange(len(wanted), device=labels.device).split(2000):  # a random number for every candidate
+        candidates = members[rows[part]]
+        scores = torch.rand(candidates.shape, generator=generator, device=generator.device).to(labels.device)
+        scores = scores.masked_fill(places >= counts[rows[part]].unsqueeze(1), -1.0)
+        if scored is not None:
+            scores = scores.masked_fill(candidates == scored[part].unsqueeze(1), -1.0)
+        if k > len(places) or (best := scores.topk(k, sorted=False)).values.min() < 0:
+            raise ValueError(
+                f"{k} other images of one class are needed as evidence, the smallest has {int(counts.min())}"
+            )
+        drawn.append(candidates.gather(1, best.indices))
+    return torch.cat(drawn)
+
+
+def other_classes(labels: Int[Tensor, " n"], generator: torch.Generator) -> Int[Tensor, " n"]:
+    """For each image a class that is not its own, all others equally likely. Raises ValueError where there is one class only."""
+    values, own = torch.unique(labels, return_inverse=True)
+    if len(values) < 2:
+        raise ValueError(f"a swap needs two classes, these images have only {values.tolist()}")
+    shift = torch.randint(1, len(values), labels.shape, generator=generator, device=generator.device).to(labels.device)
+    return values[(own + shift) % len(values)]
+
+
+def gather(experts: DiagonalGaussian, sets: Int[Tensor, "m k"], model: MultiLevelVAE) -> DiagonalGaussian:
+    """q(c | the images of each set) from what every image says alone: [m, class]."""
+    chosen = DiagonalGaussian(experts.mean[sets.flatten()], experts.log_var[sets.flatten()])
+    return model.accumulate(chosen, torch.arange(len(sets), device=sets.device).repeat_interleave(sets.shape[1]))
+
+
+@torch.no_grad()
+def codes(model: MultiLevelVAE, digits: Digits) -> tuple[DiagonalGaussian, DiagonalGaussian]:
+    """q(s | x) and q(c | x) of every digit, each from its image alone."""
+    parts = [model.encode(batch.images) for batch in digits.batches(5000)]
+    return tuple(
+        DiagonalGaussian(torch.cat([p[i].mean for p in parts]), torch.cat([p[i].log_var for p in parts]))
+        for i in range(2)
+    )
+
+
+def draw(model: MultiLevelVAE, posterior: DiagonalGaussian, generator: torch.Generator) -> Tensor:
+    """One class code for each posterior as the decoder gets it in training, each with its own noise."""
+    noise = standard_normal(posterior.mean.shape, posterior.mean, generator)
+    return posterior.mean if model.config.deterministic_class else posterior.sample(model.config.noise_std * noise)
+
+
+@torch.no_grad()
+def draw_images(model: MultiLevelVAE, style: Tensor, class_code: Tensor) -> Float[Tensor, "n 1 28 28"]:
+    """Decoder means."""
+    parts = zip(style.split(5000), class_code.split(5000), strict=True)
+    return torch.cat([model.decode(s, c).sigmoid() for s, c in parts]).view(-1, 1, 28, 28)
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """Test digits drawn again as another class: where the style is from, which class was asked, on what evidence, the result."""
+
+    source: Digits
+    wanted: Int[Tensor, " n"]
+    evidence: Int[Tensor, "n k"]
+    images: Float[Tensor, "n 1 28 28"]
+
+    def follows(self) -> tuple[Tensor, Tensor]:
+        """Does the judge see the class of the evidence, and does it see that of the style's source? Two bool [n]."""
+        seen = evaluation.judged(self.images)
+        return seen == self.wanted, seen == self.source.labels
+
+
+@torch.no_grad()
+def swap(model: MultiLevelVAE, test: Digits, k: int, generator: torch.Generator, sampled: bool = False) -> Swaps:
+    """Every test digit's style with the class of k images of another class, from the posteriors' means unless sampled."""
+    style, experts = codes(model, test)
+    wanted = other_classes(test.labels, generator)
+    sets = evidence_sets(test.labels, wanted, k, generator, scored=torch.arange(len(test), device=wanted.device))
+    class_posterior = gather(experts, sets, model)
+    s = style.sample(generator=generator) if sampled else style.mean
+    c = draw(model, class_posterior, generator) if sampled else class_posterior.mean
+    return Swaps(test, wanted, sets, draw_images(model, s, c))
+
+
+def slant(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, " n"]:
+    """How far a digit leans: the shear mu_11 / mu_02 of its ink in pixels a row, positive to the right, 0 for a blank image.
+
+    An upright stroke sheared by t has slant t exactly; it is what "deskewing" a digit removes.
+    """
+    ink, (n, _, rows, columns) = images.clamp(min=0).squeeze(1), images.shape
+    up = -torch.arange(rows, device=images.device, dtype=images.dtype).view(1, -1, 1)
+    right = torch.arange(columns, device=images.device, dtype=images.dtype).view(1, 1, -1)
+    mass = ink.sum((1, 2)).clamp(min=1e-6)
+    y = up - ((ink * up).sum((1, 2)) / mass).view(n, 1, 1)
+    x = right - ((ink * right).sum((1, 2)) / mass).view(n, 1, 1)
+    return (ink * x * y).sum((1, 2)) / (ink * y.square()).sum((1, 2)).clamp(min=1e-6)
+
+
+def thickness(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, " n"]:
+    """The width of a digit's stroke in pixels: twice its area over its outline, 0 for a blank image.
+
+    The outline of a grey image is its total variation (the coarea formula), so a stroke that is only fainter keeps its
+    width; for the same reason strokes of less than two pixels, which are grey throughout, all measure about two.
+    """
+    ink = nn.functional.pad(images.clamp(min=0).squeeze(1), (1, 1, 1, 1))
+    a, b, c, d = ink[:, :-1, :-1], ink[:, :-1, 1:], ink[:, 1:, :-1], ink[:, 1:, 1:]  # the corners between four pixels
+    outline = 0.5 * ((b + d - a - c).square() + (c + d - a - b).square()).sqrt().sum((1, 2))
+    return 2 * ink.sum((1, 2)) / outline.clamp(min=1e-6)
+
+
+def correlation(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
+    """Pearson's correlation; 0 where one of the two does not vary."""
+    a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
+    scale = a.norm() * b.norm()
+    return float(a @ b / scale) if scale > 1e-9 * len(a) else 0.0
+
+
+def kept(swaps: Swaps, n: int) -> dict[str, float]:
+    """What the first n swaps keep of their style source, and what they take from the first image of their evidence."""
+    drawn, source = swaps.images[:n], swaps.source.images[:n]
+    first = swaps.source.images[swaps.evidence[:n, 0]]
+    found = {}
+    for name, measure in (("slant", slant), ("thickness", thickness)):
+        found[f"{name}_kept"] = correlation(measure(drawn), measure(source))
+        found[f"{name}_of_evidence"] = correlation(measure(drawn), measure(first))
+    return found
+
+
+@torch.no_grad()
+def place(
+    model: MultiLevelVAE, test: Digits, k: int, generator: torch.Generator, trials: int = 2000, reference: int = 10
+) -> tuple[Tensor, Tensor]:
+    """Does evidence place a class? k images of a class against a `reference` set of every class, nearest mean wins.
+
+    Returns the true class of each trial and whether it was found, both [trials]; no image is in two sets.
+    """
+    _, experts = codes(model, test)
+    values = torch.unique(test.labels)
+    which = torch.randint(len(values), (trials,), generator=generator, device=generator.device).to(values.device)
+    asked = evidence_sets(test.labels, values[which], k + reference, generator)
+    others = evidence_sets(test.labels, values.repeat(trials), reference, generator).view(
+        trials, len(values), reference
+    )
+    others[torch.arange(trials, device=values.device), which] = asked[:, k:]
+    means = gather(experts, others.flatten(0, 1), model).mean.view(trials, len(values), -1)
+    distance = (means - gather(experts, asked[:, :k], model).mean.unsqueeze(1)).square().sum(2)
+    return values[which], distance.argmin(1) == which
+
+
+@torch.no_grad()
+def generated(model: MultiLevelVAE, test: Digits, k: int, generator: torch.Generator) -> float:
+    """New styles from the prior for the class of k images: the share in which the judge sees that class."""
+    _, experts = codes(model, test)
+    sets = evidence_sets(test.labels, test.labels, k, generator)
+    class_code = gather(experts, sets, model).mean
+    style = standard_normal((len(test), model.config.style_dim), class_code, generator)
+    return evaluation.agreement(draw_images(model, style, class_code), test.labels)

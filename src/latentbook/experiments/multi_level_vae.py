@@ -1,0 +1,340 @@
+"""Chapter 03's experiment: a published table and what it measures, then the mended model, swap by swap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentbook import evaluation
+from latentbook.data import Batch, Digits, load_digits
+from latentbook.distributions import DiagonalGaussian, product_of_experts
+from latentbook.experiments.multi_level_swaps import codes, draw, draw_images, generated, kept, place, swap
+from latentbook.experiments.multi_level_table import table
+from latentbook.experiments.plain_multi_level import accumulate_by_dictionary, plain_multi_level_steps
+from latentbook.experiments.run import Run, finished
+from latentbook.experiments.timing import compare
+from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
+from latentbook.schedules import Schedule, constant, one_cycle
+from latentbook.training import History, Hook, TrainingRun, fit, initialise, load_weights, save_weights
+
+THRESHOLD_TEXT = (
+    "an exception, a NaN, or, after training, swapped images (ten images of evidence) that are no better a digit than chance: "
+    "less than 20 % follow either of their two sources"
+)
+THRESHOLD = 0.2
+EVIDENCE = (1, 2, 5, 10)  # how many images of the class a swap is given
+
+
+@dataclass(frozen=True)
+class Config:
+    """One variant: the model and how it is trained and measured. The defaults are this book's, not the reproduction's."""
+
+    model: MultiLevelVAEConfig = field(default_factory=MultiLevelVAEConfig)
+    epochs: int = 30
+    batch_size: int = 256  # as published
+    learning_rate: float = 1e-3  # as published
+    schedule: str = "constant"  # or "one-cycle": up in 10 % of the steps, down to 0 by half a cosine
+    style_kl_weight: float = 1.0
+    class_kl_weight: float = 1.0
+    loss_scale: float = (
+        1.0  # the reproduction divides its loss by the 784 pixels; Adam takes the same steps but for its epsilon
+    )
+    replay: bool = False  # the reproduction's cycle(DataLoader): the first epoch's full batches again and again
+    hold_out: tuple[int, ...] = ()  # digit classes that training never shows
+    swaps: int = 5000  # swapped images whose slant and thickness are measured
+    probe_examples: int = 20_000  # training codes that the probes are fitted on
+    table_iterations: int = 0  # > 0: the published table's columns too, its classifiers trained for so many batches
+
+
+# The reproduction's protocol, frozen before the first run; 100,000 batches is its classifiers' training.
+ORIGINAL = Config(
+    MultiLevelVAEConfig(cut_gradient=True), epochs=400, loss_scale=1 / 784, replay=True, table_iterations=100_000
+)
+# The same model with its gradient, on batches that are new in every epoch.
+RESTORED = Config()
+PAPER = Config(MultiLevelVAEConfig(class_kl="group", average="groups"))
+MENDED = Config(
+    MultiLevelVAEConfig(likelihood="bernoulli", class_kl="group"),
+    learning_rate=2e-3,
+    schedule="one-cycle",
+    style_kl_weight=3.0,
+)
+
+
+def but(config: Config, **changes: Any) -> Config:
+    """A variant with other choices; those of the model are told apart by name."""
+    names = {entry.name for entry in fields(MultiLevelVAEConfig)}
+    own = {name: changes.pop(name) for name in tuple(changes) if name in names}
+    return replace(config, model=replace(config.model, **own), **changes)
+
+
+STYLE_KL_WEIGHTS = (1.0, 2.0, 3.0, 4.0, 6.0)
+LATENT_SIZES = ((5, 10), (10, 5), (20, 10), (10, 20), (20, 20))  # style, class
+BATCH_SIZES = (64, 128, 512)
+
+VARIANTS: dict[str, Config] = (
+    {
+        "reproduction-std-1": ORIGINAL,
+        "reproduction-std-0.1": but(ORIGINAL, noise_std=0.1),
+        "untrained": but(ORIGINAL, noise_std=0.1, epochs=0),
+        "untrained-std-1": but(ORIGINAL, epochs=0),
+        "paper": PAPER,
+        "mended": MENDED,
+        # one cause at a time: the gradient alone, as published otherwise
+        "gradient-std-1": RESTORED,
+        "gradient-std-0.1": but(RESTORED, noise_std=0.1),
+        "no-evidence": but(MENDED, evidence=False),
+        "eps-per-sample": but(MENDED, eps_per="sample"),
+        # the reproduction's remark, as it ran and with the gradient
+        "deterministic-class-cut": but(ORIGINAL, deterministic_class=True, epochs=RESTORED.epochs, table_iterations=0),
+        "deterministic-class": but(MENDED, deterministic_class=True),
+        "exact": but(MENDED, exact=True),
+        "groups-of-3": but(MENDED, group_size=3),
+        "groups-random": but(MENDED, group_size=3, random_sizes=True),
+        "unseen-classes": but(MENDED, hold_out=(4, 7)),
+    }
+    | {f"style-kl-{weight:g}": but(MENDED, style_kl_weight=weight) for weight in STYLE_KL_WEIGHTS}
+    | {f"latent-{s}-{c}": but(MENDED, style_dim=s, class_dim=c) for s, c in LATENT_SIZES}
+    | {f"batch-{size}": but(MENDED, batch_size=size) for size in BATCH_SIZES}
+)
+
+
+class Replayed(Digits):
+    """Digits in one order for ever: what itertools.cycle makes of a DataLoader that shuffles."""
+
+    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        return super().batches(batch_size)
+
+
+def build(config: Config, seed: int = 0) -> MultiLevelVAE:
+    """The variant's model with its initial weights drawn under a seed."""
+    return initialise(lambda: MultiLevelVAE(config.model), seed)
+
+
+def training_set(config: Config, digits: Digits, seed: int) -> Digits:
+    """What the epochs show: all digits but those of classes held out; with `replay` in full batches of one order.
+
+    Raises ValueError where no digits are left.
+    """
+    kept = ~torch.isin(digits.labels, torch.tensor(config.hold_out, device=digits.labels.device, dtype=torch.int64))
+    shown = digits if kept.all() else digits.take(kept)
+    if config.replay:
+        order = torch.randperm(len(shown), generator=torch.Generator().manual_seed(seed))
+        whole = len(shown) // config.batch_size * config.batch_size
+        shown = Replayed(**vars(shown.take(order[:whole].to(shown.labels.device))))
+    if len(shown) == 0:
+        raise ValueError(
+            f"no training digits are left of {len(digits)}: hold out fewer classes than {config.hold_out}, "
+            f"or make batch_size={config.batch_size} smaller"
+        )
+    return shown
+
+
+def learning_rate(config: Config, steps: int) -> Schedule:
+    """The learning rate over so many steps."""
+    if config.schedule == "constant":
+        return constant(config.learning_rate)
+    factor = one_cycle(steps)
+    return lambda step: config.learning_rate * factor(step)
+
+
+def weights(config: Config) -> dict[str, float]:
+    """The weight of each term of the loss."""
+    each = {"mse": 1.0, "bce": 1.0, "style_kl": config.style_kl_weight, "class_kl": config.class_kl_weight}
+    return {name: config.loss_scale * weight for name, weight in each.items()}
+
+
+def train(
+    config: Config,
+    digits: Digits,
+    seed: int,
+    device: str = "cpu",
+    hooks: Sequence[Hook] = (),
+    progress: bool = True,
+    **options,
+) -> tuple[MultiLevelVAE, History]:
+    """Train one variant as its configuration says; returns the model and its history."""
+    model, shown = build(config, seed), training_set(config, digits, seed)
+    history = fit(
+        model,
+        shown,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=learning_rate(config, config.epochs * -(-len(shown) // config.batch_size)),
+        weights=weights(config),
+        seed=seed,
+        device=device,
+        on_epoch_end=hooks,
+        progress=progress,
+        **options,
+    )
+    return model, history
+
+
+# Measures
+
+
+def swap_metrics(model: MultiLevelVAE, config: Config, test: Digits, generator: torch.Generator) -> dict[str, float]:
+    """Whom a swapped image follows, by the number of images of evidence, and what it keeps of its style's source."""
+    found = {}
+    for k in EVIDENCE:
+        swaps = swap(model, test, k, generator)
+        asked, source = swaps.follows()
+        found[f"follows_class_k{k}"] = float(asked.float().mean())
+        found["follows_style" if k == 1 else f"follows_style_k{k}"] = float(source.float().mean())
+        if k == EVIDENCE[0]:
+            found |= kept(swaps, config.swaps)
+        if k == EVIDENCE[-1]:
+            found |= {f"{name}_k{k}": value for name, value in kept(swaps, config.swaps).items() if "kept" in name}
+        if config.hold_out:
+            held = torch.isin(swaps.wanted, torch.tensor(config.hold_out, device=test.labels.device))
+            found[f"unseen_follows_class_k{k}"] = float(asked[held].float().mean())
+    for k in (EVIDENCE[0], EVIDENCE[-1]):
+        asked, source = swap(model, test, k, generator, sampled=True).follows()
+        found[f"follows_class_k{k}_sampled"] = float(asked.float().mean())
+        found[f"follows_style_k{k}_sampled"] = float(source.float().mean())
+    return found
+
+
+def place_metrics(model: MultiLevelVAE, config: Config, test: Digits, generator: torch.Generator) -> dict[str, float]:
+    """The share of trials in which one image, and ten, are placed with their class; apart for classes held out."""
+    found = {}
+    for k in (EVIDENCE[0], EVIDENCE[-1]):
+        true, hit = place(model, test, k, generator)
+        found[f"placed_k{k}"] = float(hit.float().mean())
+        if config.hold_out:
+            held = torch.isin(true, torch.tensor(config.hold_out, device=true.device))
+            found[f"unseen_placed_k{k}"] = float(hit[held].float().mean())
+    return found
+
+
+def probe_metrics(
+    model: MultiLevelVAE, config: Config, train: Digits, test: Digits, generator: torch.Generator, seed: int
+) -> dict[str, float]:
+    """What an MLP reads off codes that are drawn from each image alone: fitted on train codes, scored on test codes."""
+    fitted = train.take(slice(0, config.probe_examples)).to(test.images.device)
+    style, single = zip(
+        *(
+            (s.sample(generator=generator), draw(model, c, generator))
+            for s, c in (codes(model, digits) for digits in (fitted, test))
+        ),
+        strict=True,
+    )
+
+    def read_off(pair: tuple[Tensor, Tensor], labels: Tensor, kind: str = "mlp") -> float:
+        return evaluation.probe(pair[0], labels, pair[1], test.labels, kind, seed)
+
+    return {
+        "class_probe_single": read_off(single, fitted.labels),
+        "style_probe": read_off(style, fitted.labels),
+        "style_probe_linear": read_off(style, fitted.labels, "linear"),
+        "style_probe_shuffled": read_off(style, evaluation.shuffled(fitted.labels), "linear"),
+    }
+
+
+@torch.no_grad()
+def evaluate(model: MultiLevelVAE, config: Config, train: Digits, test: Digits, seed: int) -> dict[str, float]:
+    """The chapter's figures for one trained model, on all given digits. Labels build evidence of OTHER images alone."""
+    model.eval()
+    generator = torch.Generator(test.images.device).manual_seed(seed + 1)
+    style, single = codes(model, test)
+    pixels, style_kl, class_kl = test.images.flatten(1), style.kl(), single.kl()
+    drawn = draw_images(model, style.sample(generator=generator), draw(model, single, generator))
+    means = draw_images(model, style.mean, single.mean)
+    return {
+        "bce": float(evaluation.bce(drawn.flatten(1), pixels).mean()),
+        "bce_means": float(evaluation.bce(means.flatten(1), pixels).mean()),
+        "style_kl": float(style_kl.sum(1).mean()),
+        "class_kl_single": float(class_kl.sum(1).mean()),
+        "style_active_units": evaluation.active_units(style_kl),
+        "class_active_units": evaluation.active_units(class_kl),
+        **swap_metrics(model, config, test, generator),
+        **place_metrics(model, config, test, generator),
+        "generated_follows_class": generated(model, test, EVIDENCE[-1], generator),
+        **probe_metrics(model, config, train, test, generator, seed),
+    }
+
+
+def run(
+    variant: str, seed: int, *, config: Config, train: Digits, test: Digits, device: str = "cpu", progress: bool = True
+) -> Run:
+    """Train (unless untrained) and evaluate one seed of one variant. Its `seconds` are those of the training alone."""
+    if config.epochs == 0:
+        model, history = build(config, seed).to(device), History()
+    else:
+        model, history = globals()["train"](config, train, seed, device, progress=progress)
+    finished({}, None, history, model)  # an interrupted training is not measured
+    metrics = evaluate(model, config, train, test.to(device), seed)
+    if config.table_iterations:
+        metrics |= table(model, train.to(device), test.to(device), seed, config.table_iterations)
+    followed = metrics[f"follows_class_k{EVIDENCE[-1]}"] + metrics[f"follows_style_k{EVIDENCE[-1]}"]
+    failed = f"{followed:.0%} follow a source" if config.epochs and followed < THRESHOLD else None
+    return finished(metrics, failed, history, model)
+
+
+# Speed
+
+
+def our_steps(digits: Digits, device: str = "cpu") -> Iterator[None]:
+    """An endless run of the library's own training steps, batch assembly included: each `next` is one."""
+    training = TrainingRun(build(RESTORED).to(device).train(), digits.to(device), learning_rate=RESTORED.learning_rate)
+    while True:
+        for batch in training.digits.batches(RESTORED.batch_size, training.order):
+            if len(batch.labels) == RESTORED.batch_size:
+                training.step(batch)
+                yield
+
+
+def accumulations(device: str = "cpu", plain: bool = False, n: int = 256, dim: int = 10) -> Iterator[None]:
+    """An endless run of one accumulation of n images' evidence, handed out to each: ours can be differentiated."""
+    generator = torch.Generator().manual_seed(0)
+    mean, log_var = (torch.randn(n, dim, generator=generator).to(device).requires_grad_() for _ in range(2))
+    labels = torch.randint(10, (n,), generator=generator).to(device)
+    while True:
+        if plain:
+            accumulate_by_dictionary(mean.data, log_var.data, labels)
+        else:
+            product = product_of_experts(DiagonalGaussian(mean, log_var), labels)
+            index = torch.unique(labels, return_inverse=True)[1]
+            _ = product.mean[index], product.log_var[index]
+        yield
+
+
+def bench(device: str = "cpu", rounds: int = 7, steps: int = 15) -> dict[str, Any]:
+    """Time our whole step, and the accumulation alone, against the plainly written ones, in turns in this process."""
+    digits = load_digits("train", source="offline").take(slice(0, 1280))
+    whole = compare(our_steps(digits, device), plain_multi_level_steps(digits), device, rounds, steps)
+    alone = compare(accumulations(device), accumulations(plain=True), device, rounds, steps)
+    part = {f"accumulation_{name}": alone[name] for name in ("ours_ms", "plain_ms", "ratio")}
+    return {"experiment": "multi-level-vae", **whole, **part}
+
+
+STATES = ("mended",)  # the variants whose trained state (seed 0) is shipped
+
+
+def state_path(variant: str) -> Path:
+    """Where the shipped state of a variant stands."""
+    return Path(str(evaluation.WEIGHTS / f"multi-level-vae-{variant}.safetensors"))
+
+
+def save_state(variant: str, digits: Digits, device: str = "cpu", progress: bool = True) -> Path:
+    """Train seed 0 of a variant as its configuration says and ship its state; returns the file."""
+    model, history = train(VARIANTS[variant], digits, 0, device, progress=progress)
+    finished({}, None, history, model)  # an interrupted training ships nothing
+    notes = {"variant": variant, "seed": 0, "data": {"source": digits.source, "hash": digits.sha256}}
+    save_weights(state_path(variant), model, **notes)
+    return state_path(variant)
+
+
+def load_state(variant: str) -> MultiLevelVAE:
+    """The shipped model of a variant, in evaluation mode. Raises ValueError for one that is not shipped."""
+    if variant not in STATES:
+        raise ValueError(
+            f"a trained state is shipped of {', '.join(STATES)}, not of {variant!r}: train it with `train`"
+        )
+    return load_weights(state_path(variant), lambda config: MultiLevelVAE(MultiLevelVAEConfig(**config)))

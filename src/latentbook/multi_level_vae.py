@@ -1,0 +1,242 @@
+"""The Multi-Level VAE (Bouchacourt et al., AAAI 2018, arXiv 1705.08841): one class code for a group, one style code an image.
+
+Images come in groups that share something (here: their digit). The class code's posterior is the product of what every
+image of the group says about it, the style code's is each image's own. The defaults are a well-known reproduction's sizes
+and objective, with the gradient that it cut by accident; the chapter's steps away from it are single choices:
+
+- `cut_gradient=True`: the reproduction as it ran: its class heads never learn;
+- `class_kl="group"`, `average="groups"`: the paper's objective (equation 5): the class KL once a group, all over the groups;
+- `noise_std`, `deterministic_class`: less noise on the class code, or none, the reproduction's way round its bug;
+- `group_size`: random parts of the classes as groups, so that the decoder also meets little evidence;
+- `exact`: the combination of evidence that counts the prior once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Integer
+from torch import Tensor, nn
+
+from latentbook.data import Batch
+from latentbook.distributions import DiagonalGaussian, check_groups, group_index, product_of_experts, standard_normal
+
+LIKELIHOODS = ("mse", "bernoulli")
+CLASS_KL = ("image", "group")
+AVERAGE = ("images", "groups")
+EPS_PER = ("group", "sample")
+
+
+@dataclass(frozen=True)
+class MultiLevelVAEConfig:
+    """Sizes and choices; the defaults are the reproduction's, whose words are quoted where they name a choice."""
+
+    pixels: int = 784
+    hidden_dim: int = 500  # one hidden layer of tanh on either side
+    style_dim: int = 10
+    class_dim: int = 10
+    init_std: float = 0.05  # of all initial weights; biases start at 0
+    likelihood: str = "mse"  # squared error summed over pixels; "bernoulli": cross-entropy, grey values as means
+    evidence: bool = True  # accumulate the class evidence of a group; False: every image is a group of its own
+    group_size: int = 0  # 0: a group is all the batch has of one class; n: random groups of n of one class
+    random_sizes: bool = False  # group_size is only the mean, the sizes are geometric: 1 is the most frequent
+    exact: bool = False  # posteriors never wider than the prior, which their combination counts once
+    eps_per: str = "group"  # "only 1 random variable was sampled per group"; "sample": one for each image
+    noise_std: float = 1.0  # of the class code's eps in training; "using these values [0.1] we were able to reproduce"
+    deterministic_class: bool = False  # "using the mu ... as a deterministic node": no noise, no KL of the class
+    class_kl: str = "image"  # the class KL counts once for every image of the group, or once a "group" (equation 5)
+    average: str = "images"  # the objective is the batch's sum over its images, or over its "groups" (equation 5)
+    cut_gradient: bool = False  # True: evidence is accumulated on `.data`, as the reproduction did
+
+
+class MultiLevelVAE(nn.Module):
+    """Encoder, two pairs of heads and decoder: a style code for each image, a class code for each group of images."""
+
+    def __init__(self, config: MultiLevelVAEConfig = MultiLevelVAEConfig()):
+        super().__init__()
+        self.config = c = config
+        check_config(c)
+        self.encoder = nn.Sequential(nn.Linear(c.pixels, c.hidden_dim), nn.Tanh())
+        self.style_mean, self.style_log_var = (nn.Linear(c.hidden_dim, c.style_dim) for _ in range(2))
+        self.class_mean, self.class_log_var = (nn.Linear(c.hidden_dim, c.class_dim) for _ in range(2))
+        self.decoder = nn.Sequential(
+            nn.Linear(c.style_dim + c.class_dim, c.hidden_dim), nn.Tanh(), nn.Linear(c.hidden_dim, c.pixels)
+        )
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, 0.0, c.init_std)
+                nn.init.zeros_(layer.bias)
+
+    def encode(self, images: Float[Tensor, "batch 1 28 28"]) -> tuple[DiagonalGaussian, DiagonalGaussian]:
+        """q(s | x) [batch, style], and what each image alone says of its class, q(c | x) [batch, class]."""
+        x = images.flatten(1)
+        check_images(x, self.config)
+        hidden = self.encoder(x)
+        class_log_var = self.class_log_var(hidden)
+        if self.config.exact:
+            class_log_var = -F.softplus(-class_log_var)  # a precision of 1 + exp(...): the prior's, and some evidence
+        style = DiagonalGaussian(self.style_mean(hidden), self.style_log_var(hidden))
+        return style, DiagonalGaussian(self.class_mean(hidden), class_log_var)
+
+    def accumulate(self, experts: DiagonalGaussian, groups: Integer[Tensor, " batch"]) -> DiagonalGaussian:
+        """q(c | all images of a group): [groups, class], in ascending order of the labels ("accumulating group evidence")."""
+        if self.config.cut_gradient:
+            experts = DiagonalGaussian(experts.mean.detach(), experts.log_var.detach())
+        zeros = experts.mean.new_zeros(self.config.class_dim)
+        return product_of_experts(experts, groups, DiagonalGaussian(zeros, zeros) if self.config.exact else None)
+
+    def decode(
+        self, style: Float[Tensor, "*batch style"], class_code: Float[Tensor, "*batch class"]
+    ) -> Float[Tensor, "*batch 784"]:
+        """Logits of the pixels' means."""
+        return self.decoder(torch.cat((style, class_code), dim=-1))
+
+    def groups(self, labels: Integer[Tensor, " batch"], generator: torch.Generator | None = None) -> Tensor:
+        """The groups of a batch by this model's own settings: a label for each image, drawn anew at every call."""
+        check_groups(labels, len(labels))
+        if not self.config.evidence:
+            return torch.arange(len(labels), device=labels.device)
+        if self.config.group_size:
+            return draw_groups(labels, self.config.group_size, self.config.random_sizes, generator)
+        return labels
+
+    def draw_class(
+        self, posterior: DiagonalGaussian, index: Tensor, noise: Tensor | None = None, generator=None
+    ) -> Float[Tensor, "batch class"]:
+        """The class code of each image as the decoder gets it in training; index [batch]: whose group's posterior it is."""
+        c = self.config
+        rows = len(posterior.mean) if c.eps_per == "group" else len(index)
+        if noise is None:
+            noise = standard_normal((rows, c.class_dim), posterior.mean, generator)
+        if noise.shape != (rows, c.class_dim):
+            raise ValueError(
+                f"class_noise must be [{rows}, {c.class_dim}], one row a {c.eps_per}, got {list(noise.shape)}"
+            )
+        if c.deterministic_class:
+            return posterior.mean[index]
+        if c.eps_per == "group":
+            return posterior.sample(c.noise_std * noise)[index]
+        return DiagonalGaussian(posterior.mean[index], posterior.log_var[index]).sample(c.noise_std * noise)
+
+    def loss(
+        self,
+        batch: Batch,
+        *,
+        groups: Tensor | None = None,
+        style_noise: Tensor | None = None,
+        class_noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """Per-example terms whose means over the batch are the objective's: "mse" or "bce", "style_kl", "class_kl" (no weights).
+
+        Their unit is the nat ("mse", a squared error: that of a Gaussian of variance 1/2, but for a constant), per image or,
+        with average="groups", per group. groups: any integer labels [batch], in place of those drawn from the batch's own.
+        style_noise [batch, style] and class_noise [groups, class] (with eps_per="sample" [batch, class]) may be passed in.
+        """
+        c = self.config
+        style, experts = self.encode(batch.images)
+        groups = self.groups(batch.labels, generator) if groups is None else groups
+        n_groups, index, sizes = group_index(groups, len(batch.images))
+        class_posterior = self.accumulate(experts, index)
+        z = style.sample(style_noise, generator)
+        logits = self.decode(z, self.draw_class(class_posterior, index, class_noise, generator))
+        terms = {**self.reconstruction(logits, batch.images), "style_kl": style.kl().sum(1)}
+        if not c.deterministic_class:
+            class_kl = class_posterior.kl().sum(1)
+            terms["class_kl"] = (class_kl / sizes if c.class_kl == "group" else class_kl)[index]
+        scale = len(index) / n_groups if c.average == "groups" else 1.0
+        return {name: scale * term for name, term in terms.items()}
+
+    def reconstruction(self, logits: Float[Tensor, "batch 784"], images: Tensor) -> dict[str, Float[Tensor, " batch"]]:
+        """The likelihood's term under its name, summed over pixels."""
+        x = images.flatten(1)
+        if self.config.likelihood == "mse":
+            return {"mse": (logits.sigmoid() - x).square().sum(1)}
+        return {"bce": F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)}
+
+    def infer_class(self, evidence: Float[Tensor, "n k 1 28 28"]) -> DiagonalGaussian:
+        """q(c | k images) for n sets of evidence, each of k images of one class: [n, class]."""
+        n, k = evidence.shape[:2]
+        if n == 0 or k == 0:
+            raise ValueError(
+                f"evidence must be [n, k, 1, 28, 28] with at least one image each, got {list(evidence.shape)}"
+            )
+        _, experts = self.encode(evidence.flatten(0, 1))
+        return self.accumulate(experts, torch.arange(n, device=evidence.device).repeat_interleave(k))
+
+    def swap(
+        self, style_images: Float[Tensor, "n 1 28 28"], evidence: Float[Tensor, "n k 1 28 28"]
+    ) -> Float[Tensor, "n 1 28 28"]:
+        """Each image drawn again as the class of its evidence: decoder means in [0, 1] for the two posteriors' means."""
+        if len(style_images) != len(evidence):
+            raise ValueError(f"each of {len(style_images)} images needs one set of evidence, got {len(evidence)} sets")
+        style, _ = self.encode(style_images)
+        return self.decode(style.mean, self.infer_class(evidence).mean).sigmoid().view(style_images.shape)
+
+    def sample(
+        self,
+        evidence: Float[Tensor, "n k 1 28 28"],
+        *,
+        z: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "n 1 28 28"]:
+        """New styles of given classes: decoder means in [0, 1], style from the prior unless z [n, style] is passed in."""
+        class_code = self.infer_class(evidence).mean
+        if z is None:
+            z = standard_normal((len(evidence), self.config.style_dim), class_code, generator)
+        return self.decode(z, class_code).sigmoid().view(-1, *evidence.shape[2:])
+
+
+def draw_groups(
+    labels: Integer[Tensor, " batch"], size: int, random_sizes: bool = False, generator: torch.Generator | None = None
+) -> Int[Tensor, " batch"]:
+    """Random groups of `size` images of one label (what is left over makes a smaller one), other ones at every call.
+
+    random_sizes: sizes are geometric with mean `size`, cut short where a label's images end.
+    Raises ValueError for a size below 1.
+    """
+    if size < 1:
+        raise ValueError(f"a group holds at least one image, got a size of {size}")
+    n, device = len(labels), labels.device if generator is None else generator.device
+    order = torch.randperm(n, generator=generator, device=device).to(labels.device)
+    order = order[labels[order].argsort(stable=True)]  # label by label, in random order within
+    position = torch.arange(n, device=labels.device)
+    first = torch.ones_like(position, dtype=torch.bool)
+    first[1:] = labels[order[1:]] != labels[order[:-1]]
+    if random_sizes:
+        begins = first | (torch.rand(n, generator=generator, device=device).to(labels.device) < 1 / size)
+    else:
+        rank = position - torch.where(first, position, 0).cummax(0).values  # its place within its label
+        begins = rank % size == 0
+    return torch.empty_like(position).index_copy(0, order, begins.cumsum(0) - 1)
+
+
+def check_config(c: MultiLevelVAEConfig) -> None:
+    """Raises ValueError for a choice that does not exist, or sizes and spreads out of range."""
+    for name, allowed in (
+        ("likelihood", LIKELIHOODS),
+        ("class_kl", CLASS_KL),
+        ("average", AVERAGE),
+        ("eps_per", EPS_PER),
+    ):
+        if getattr(c, name) not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(c, name)!r}")
+    for name in ("pixels", "hidden_dim", "style_dim", "class_dim"):
+        if getattr(c, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(c, name)}")
+    for name in ("noise_std", "init_std", "group_size"):
+        if getattr(c, name) < 0:
+            raise ValueError(f"{name} must not be negative, got {getattr(c, name)}")
+
+
+def check_images(x: Tensor, c: MultiLevelVAEConfig) -> None:
+    """Raises ValueError unless x is [batch >= 1, pixels], without NaN, and in [0, 1] for the Bernoulli likelihood."""
+    if x.ndim != 2 or x.shape[1] != c.pixels or len(x) == 0:
+        raise ValueError(f"images must hold {c.pixels} pixels in at least one row, got {list(x.shape)}")
+    low, high = x.aminmax()
+    if not (low >= 0 and high <= 1):  # also false for NaN
+        raise ValueError(
+            f"images must hold grey values in [0, 1], as the decoder's sigmoid does, got {low:.3g} to {high:.3g}: rescale them"
+        )
