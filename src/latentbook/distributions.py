@@ -80,13 +80,14 @@ def product_of_experts(
     each, rows = -experts.log_var, index.unsqueeze(1).expand_as(experts.log_var)  # log-precisions [batch, latent]
     top = each.detach().new_full((count, each.shape[1]), -math.inf)
     top = top.scatter_reduce(0, rows, each.detach(), "amax")  # that of a group's most certain expert
-    top_each = top[index]
-    relative = torch.where((each == top_each) & top_each.isinf(), 0.0, each - top_each).exp()  # in [0, 1]
+    relative = (
+        (each - top[index]).nan_to_num(nan=0.0, neginf=-math.inf).exp()
+    )  # in [0, 1]; inf - inf is equally certain
     zeros = relative.new_zeros(top.shape)
     total = zeros.index_add(0, index, relative)  # in [1, n]
     mean = zeros.index_add(0, index, relative * experts.mean) / total
     log_precision = top + total.log()
-    if not mean.isfinite().all() or log_precision.isnan().any():
+    if top.isnan().any() or not mean.detach().sum().isfinite():  # a sum is finite only where all its parts are
         raise ValueError(
             "the experts' means must be finite and their log-variances no NaN: look for what made them so (a learning rate?)"
         )
