@@ -15,7 +15,7 @@ from torch import nn
 import latentbook
 from latentbook import evaluation
 from latentbook.data import Digits, load_digits
-from latentbook.experiments import EXPERIMENTS, conditional_vae, mix_and_match, primer
+from latentbook.experiments import EXPERIMENTS, conditional_vae, mix_and_match, multi_level_vae, primer
 from latentbook.experiments.run import Run, finished
 from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
 from latentbook.training import History
@@ -105,7 +105,12 @@ def test_a_seed_repeats_exactly_and_another_does_not(experiment, variant, train,
 
 
 def test_the_experiments_by_name():
-    assert dict(EXPERIMENTS) == {"primer": primer, "mix-and-match": mix_and_match, "conditional-vae": conditional_vae}
+    assert dict(EXPERIMENTS) == {
+        "primer": primer,
+        "mix-and-match": mix_and_match,
+        "conditional-vae": conditional_vae,
+        "multi-level-vae": multi_level_vae,
+    }
     wanted = ["deterministic", "concatenation", "batch-mask", "example-mask", "curriculum", "best"]
     assert [name for name in mix_and_match.VARIANTS if name in wanted] == wanted
     assert all(experiment.THRESHOLD_TEXT and experiment.VARIANTS for experiment in EXPERIMENTS.values())

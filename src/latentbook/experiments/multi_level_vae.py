@@ -13,6 +13,7 @@ from torch import Tensor
 from latentbook import evaluation
 from latentbook.data import Batch, Digits, load_digits
 from latentbook.distributions import DiagonalGaussian, product_of_experts
+from latentbook.experiments import states
 from latentbook.experiments.multi_level_swaps import codes, draw, draw_images, generated, kept, place, swap
 from latentbook.experiments.multi_level_table import table
 from latentbook.experiments.plain_multi_level import accumulate_by_dictionary, plain_multi_level_steps
@@ -20,7 +21,7 @@ from latentbook.experiments.run import Run, finished
 from latentbook.experiments.timing import compare
 from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
 from latentbook.schedules import Schedule, constant, one_cycle
-from latentbook.training import History, Hook, TrainingRun, fit, initialise, load_weights, save_weights
+from latentbook.training import History, Hook, TrainingRun, fit, initialise
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or, after training, swapped images (ten images of evidence) that are no better a digit than chance: "
@@ -317,24 +318,24 @@ def bench(device: str = "cpu", rounds: int = 7, steps: int = 15) -> dict[str, An
 STATES = ("mended",)  # the variants whose trained state (seed 0) is shipped
 
 
-def state_path(variant: str) -> Path:
-    """Where the shipped state of a variant stands."""
-    return Path(str(evaluation.WEIGHTS / f"multi-level-vae-{variant}.safetensors"))
+def state_path(variant: str, directory: str | Path | None = None) -> Path:
+    """Where the state of a variant stands (None: the shipped one)."""
+    return states.state_path("multi-level-vae", variant, directory)
 
 
-def save_state(variant: str, digits: Digits, device: str = "cpu", progress: bool = True) -> Path:
-    """Train seed 0 of a variant as its configuration says and ship its state; returns the file."""
-    model, history = train(VARIANTS[variant], digits, 0, device, progress=progress)
-    finished({}, None, history, model)  # an interrupted training ships nothing
-    notes = {"variant": variant, "seed": 0, "data": {"source": digits.source, "hash": digits.sha256}}
-    save_weights(state_path(variant), model, **notes)
-    return state_path(variant)
+def save_state(
+    variant: str, digits: Digits, device: str = "cpu", progress: bool = True, directory: str | Path | None = None
+) -> Path:
+    """Train seed 0 of a variant as its configuration says and save its state, whole or not at all; returns the file.
+
+    directory: None ships it. `python -m latentbook weights multi-level-vae` does so for all of STATES.
+    """
+    path = state_path(variant, directory)
+    return states.save_state(path, variant, train, VARIANTS[variant], digits, device, progress)
 
 
 def load_state(variant: str) -> MultiLevelVAE:
     """The shipped model of a variant, in evaluation mode. Raises ValueError for one that is not shipped."""
-    if variant not in STATES:
-        raise ValueError(
-            f"a trained state is shipped of {', '.join(STATES)}, not of {variant!r}: train it with `train`"
-        )
-    return load_weights(state_path(variant), lambda config: MultiLevelVAE(MultiLevelVAEConfig(**config)))
+    return states.load_state(
+        state_path(variant), variant, STATES, lambda config: MultiLevelVAE(MultiLevelVAEConfig(**config))
+    )
