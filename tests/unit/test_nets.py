@@ -8,6 +8,7 @@ from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
 from latentbook.nets import ReversedGradient, count_parameters, dense, dropout, side_by_side, smoothness
+from latentbook.training import initialise
 
 
 def test_dense_has_a_linear_a_norm_and_a_relu_for_every_pair():
@@ -60,13 +61,13 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 )
 def test_side_by_side_is_the_layer_on_both(first, second):
     """With ten labels beside every image, too: what is shared is broadcast."""
-    layer = dense(7, 5, norm=False).double()
+    layer = initialise(lambda: dense(7, 50, norm=False).double(), seed=0)
     a, b = normal(*first, 4).requires_grad_(), normal(*second, 3, seed=1).requires_grad_()
     shape = torch.broadcast_shapes(first, second)
     beside = layer(torch.cat((a.expand(*shape, 4), b.expand(*shape, 3)), -1))
-    found, weights = side_by_side(layer, a, b), normal(*shape, 5, seed=2)
+    found, weights = side_by_side(layer, a, b), normal(*shape, 50, seed=2)
     torch.testing.assert_close(found, beside)
-    assert found.shape == (*shape, 5) and (found == 0).any() and found.max() > 0  # behind the ReLU
+    assert found.shape == (*shape, 50) and (found == 0).any() and found.max() > 0  # behind the ReLU
     inputs = [a, b, *layer.parameters()]
     gradients = [torch.autograd.grad((out * weights).sum(), inputs) for out in (found, beside)]
     for ours, theirs in zip(*gradients, strict=True):
