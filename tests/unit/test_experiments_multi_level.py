@@ -587,7 +587,9 @@ def test_an_interrupted_training_is_no_result(train, test, monkeypatch):
 
 
 def test_a_shipped_state_comes_back(train, test, tmp_path, monkeypatch):
-    monkeypatch.setattr(multi_level_vae, "state_path", lambda variant: tmp_path / f"{variant}.safetensors")
+    monkeypatch.setattr(
+        multi_level_vae, "state_path", lambda variant, directory=None: tmp_path / f"{variant}.safetensors"
+    )
     monkeypatch.setitem(VARIANTS, "mended", small(VARIANTS["mended"]))
     path = multi_level_vae.save_state("mended", train, progress=False)
     model = multi_level_vae.load_state("mended")
