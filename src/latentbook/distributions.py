@@ -80,9 +80,7 @@ def product_of_experts(
     each, rows = -experts.log_var, index.unsqueeze(1).expand_as(experts.log_var)  # log-precisions [batch, latent]
     top = each.detach().new_full((count, each.shape[1]), -math.inf)
     top = top.scatter_reduce(0, rows, each.detach(), "amax")  # that of a group's most certain expert
-    relative = (
-        (each - top[index]).nan_to_num(nan=0.0, neginf=-math.inf).exp()
-    )  # in [0, 1]; inf - inf is equally certain
+    relative = (each - top[index]).nan_to_num(0.0).exp()  # in [0, 1]; inf - inf is equally certain
     zeros = relative.new_zeros(top.shape)
     total = zeros.index_add(0, index, relative)  # in [1, n]
     mean = zeros.index_add(0, index, relative * experts.mean) / total

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import latentbook
 from latentbook import evaluation
 from latentbook.data import Digits, load_digits
 from latentbook.distributions import DiagonalGaussian, product_of_experts
@@ -587,13 +591,15 @@ def test_an_interrupted_training_is_no_result(train, test, monkeypatch):
 
 
 def test_a_shipped_state_comes_back(train, test, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        multi_level_vae, "state_path", lambda variant, directory=None: tmp_path / f"{variant}.safetensors"
-    )
     monkeypatch.setitem(VARIANTS, "mended", small(VARIANTS["mended"]))
-    path = multi_level_vae.save_state("mended", train, progress=False)
+    path = multi_level_vae.save_state("mended", train, progress=False, directory=tmp_path)
+    monkeypatch.setattr(evaluation, "WEIGHTS", tmp_path)
     model = multi_level_vae.load_state("mended")
-    assert path.exists() and model.config == VARIANTS["mended"].model and not model.training
+    assert (
+        path == tmp_path / "multi-level-vae-mended.safetensors"
+        and model.config == VARIANTS["mended"].model
+        and not model.training
+    )
     again, _ = multi_level_vae.train(VARIANTS["mended"], train, 0, progress=False)
     assert torch.equal(codes(model, test)[0].mean, codes(again.eval(), test)[0].mean)
     with pytest.raises(ValueError, match="a trained state is shipped of mended, not of 'paper'"):
@@ -612,3 +618,63 @@ def test_the_evidence_of_the_metrics_is_drawn_by_this_module(test, monkeypatch):
     multi_level_vae.swap_metrics(initialise(MultiLevelVAE, 0), Config(swaps=20), test, seeded())
     assert [k for k, _ in seen] == [1, 2, 5, 10, 1, 10]
     assert all(torch.equal(scored, torch.arange(len(test))) for _, scored in seen)
+
+
+# Shapes
+
+SHAPES = """
+import sys, builtins
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+builtins._check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+install_import_hook("latentbook", "builtins._check")
+
+import torch
+torch.set_num_threads(1)
+from latentbook.data import load_digits
+from latentbook.distributions import DiagonalGaussian, product_of_experts
+from latentbook.experiments import multi_level_swaps as swaps, multi_level_table as table, multi_level_vae as experiment
+from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig, draw_groups
+
+digits, generator = load_digits("test", source="offline"), torch.Generator().manual_seed(0)
+batch = next(digits.batches(6))
+for choices in ({}, {"group_size": 2}, {"exact": True}, {"eps_per": "sample"}, {"evidence": False}, {"style_dim": 3}):
+    model = MultiLevelVAE(MultiLevelVAEConfig(hidden_dim=8, **choices))
+    assert model.loss(batch)["style_kl"].shape == (6,)
+evidence = batch.images.unsqueeze(0)
+model.swap(batch.images[:1], evidence), model.sample(evidence)
+draw_groups(batch.labels.to(torch.uint8), 2, True)
+config = experiment.but(experiment.Config(), hidden_dim=8, epochs=1, swaps=20, probe_examples=40, table_iterations=2)
+experiment.run("mended", 0, config=config, train=digits, test=digits, progress=False)
+
+wrong = [
+    lambda: product_of_experts(DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2)), torch.zeros(4)),
+    lambda: model.encode(torch.zeros(2, 784)),
+    lambda: model.swap(batch.images, batch.images),
+    lambda: model.decode(torch.zeros(2, 3), torch.zeros(4, 10)),
+    lambda: swaps.evidence_sets(torch.zeros(4), torch.zeros(4), 1, generator),
+    lambda: swaps.slant(torch.zeros(3, 784)),
+    lambda: table.Probes(2, 5)(torch.zeros(3, 5)),
+]
+for number, call in enumerate(wrong):
+    try:
+        call()
+    except Exception as error:
+        assert type(error).__name__ == "TypeCheckError", (number, error)
+    else:
+        raise AssertionError(f"wrong shape {number} was let through")
+print("shapes hold")
+"""
+
+
+def test_the_written_shapes_are_the_real_ones(tmp_path):
+    source = str(Path(latentbook.__file__).parents[1])
+    result = subprocess.run(
+        [sys.executable, "-Wignore", "-c", f"import sys; sys.path.insert(0, {source!r})\n{SHAPES}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert result.returncode == 0 and result.stdout.strip() == "shapes hold", result.stderr
