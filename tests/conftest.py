@@ -30,7 +30,7 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
-def seeded():
+def same_draws():
     """What a test draws without a generator of its own, weights above all, is the same in every run."""
     import torch
 

@@ -81,29 +81,6 @@ def show_digits(
     return figure
 
 
-def labelled_grid(images: Tensor | np.ndarray) -> Figure:
-    """Decoded digits [styles, labels, 28, 28]: a row for each code z, a column for each label given to the decoder.
-
-    Raises ValueError for another shape or grey values outside 0 to 1.
-    """
-    shape = tuple(images.shape)
-    if len(shape) != 4 or shape[2:] != (28, 28) or 0 in shape:
-        raise ValueError(f"images must be [styles, labels, 28, 28], got {list(shape)}; reshape them first")
-    array = pixels(images)
-    if not (array.min() >= 0 and array.max() <= 1):
-        raise ValueError(
-            f"images must be grey values between 0 and 1, got {array.min():g} to {array.max():g}; "
-            "give decoder means, after the sigmoid"
-        )
-    figure = show_digits(array, shape[1], column_labels=[str(label) for label in range(shape[1])], scale=0.5)
-    axes = figure.axes[0]
-    axes.tick_params(axis="x", labelsize=9, labelcolor="#222222")
-    axes.set_xlabel("label given to the decoder", fontsize=9, color="#222222", labelpad=5)
-    axes.xaxis.set_label_position("top")
-    axes.set_ylabel(f"{shape[0]} codes $z$" if shape[0] > 1 else "one code $z$", fontsize=9, color="#222222")
-    return figure
-
-
 def completions_grid(truth: Tensor, conditions: Tensor, completions: Tensor) -> Figure:
     """The original's figure: one row a digit; columns: the truth, the condition, then the completions.
 

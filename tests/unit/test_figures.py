@@ -8,7 +8,6 @@ import re
 import matplotlib
 import numpy as np
 import pytest
-import torch
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.transforms import Bbox
 
@@ -126,27 +125,3 @@ def test_a_one_hot_label_fills_one_of_ten_cells():
     purple = matplotlib.colors.to_rgba(figures.COLOURS["class"])
     assert len(cells) == 10
     assert sum(cell.get_facecolor() == purple for cell in cells) == 1
-
-
-def test_the_labelled_grid_shows_grey_values_as_they_are():
-    images = torch.rand(3, 10, 28, 28, generator=torch.Generator().manual_seed(0)) / 2
-    (axes,) = figures.labelled_grid(images).axes
-    shown = axes.images[0]
-    assert shown.get_clim() == (0, 1)
-    assert np.array_equal(shown.get_array()[30:58, 120:148], images[1, 4].numpy())
-    assert [label.get_text() for label in axes.get_xticklabels()] == [str(k) for k in range(10)]
-    assert axes.get_ylabel() == "3 codes $z$"
-
-
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (torch.zeros(30, 784), "images must be [styles, labels, 28, 28], got [30, 784]"),
-        (torch.zeros(0, 10, 28, 28), "images must be [styles, labels, 28, 28], got [0, 10, 28, 28]"),
-        (torch.full((1, 10, 28, 28), 2.0), "images must be grey values between 0 and 1, got 2 to 2"),
-        (torch.full((1, 10, 28, 28), float("nan")), "images must be grey values between 0 and 1, got nan to nan"),
-    ],
-)
-def test_the_labelled_grid_refuses_what_it_cannot_show(images, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        figures.labelled_grid(images)

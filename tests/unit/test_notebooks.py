@@ -1,11 +1,14 @@
 """The pairs of notebooks: executed whole or not written, in step, fresh, and free of what belongs to one machine."""
 
 import base64
+import io
 import json
 import textwrap
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from latentbook import notebooks
 from latentbook.experiments import results
@@ -354,3 +357,36 @@ def test_tidy_lays_out_code_cells_and_leaves_magics_and_text_alone(tmp_path):
     assert notebooks.tidy(tmp_path) == ["01-x.md"]
     assert source.read_text() == text + magic + tagged.replace("c=[1,2]", "c = [1, 2]")
     assert notebooks.tidy(tmp_path) == []
+
+
+def png_of(pixels):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def pixels_of(png):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")).astype(int)
+
+
+def test_pictures_among_the_outputs_are_stored_smaller_and_look_the_same():
+    grey = np.random.default_rng(0).integers(0, 256, (200, 120)).astype(np.uint8)
+    colours = np.stack([grey, grey, grey, np.full_like(grey, 255)], -1)
+    colours[50:90, 20:60] = (204, 121, 167, 255)
+    colours[:20, :20] = (0, 0, 0, 0)  # transparent: white paper
+    before, page = png_of(colours), f'<img src="data:image/png;base64,{png_of(colours)}">'
+    notebook = in_cells("draw()")
+    notebook.cells[0].outputs = [
+        nbformat.v4.new_output("display_data", {"image/png": before, "text/html": page}),
+        nbformat.v4.new_output("stream", text="no picture"),
+    ]
+    notebooks._slim(notebook)
+    data = notebook.cells[0].outputs[0].data
+    assert len(data["image/png"]) < len(before) and data["text/html"] == page
+    wanted = colours[..., :3].astype(int)
+    wanted[:20, :20] = 255
+    assert np.abs(pixels_of(data["image/png"]) - wanted).max() <= 6
+    tiny = png_of(np.zeros((1, 1), np.uint8))
+    notebook.cells[0].outputs[0].data["image/png"] = tiny
+    notebooks._slim(notebook)
+    assert len(notebook.cells[0].outputs[0].data["image/png"]) <= len(tiny)  # never larger than it was
