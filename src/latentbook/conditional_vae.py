@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from latentbook.data import Batch
 from latentbook.distributions import (
     DiagonalGaussian,
+    bernoulli_nll,
     check_temperature,
     gumbel_softmax,
     label_kl,
@@ -120,7 +121,7 @@ class ConditionalVAE(nn.Module):
         posterior = self.encode(x.unsqueeze(1), y)
         z = posterior.sample(noise.unsqueeze(1))  # [batch, k or 1, latent]
         logits = self.decode(z, y)  # [batch, k, pixels]
-        bce = F.binary_cross_entropy_with_logits(logits, x.unsqueeze(1).expand_as(logits), reduction="none").sum(-1)
+        bce = bernoulli_nll(logits, x.unsqueeze(1).expand_as(logits)).sum(-1)
         return bce, posterior.kl().sum(-1).expand_as(bce), z
 
     def expected_bound(self, x: Tensor, logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

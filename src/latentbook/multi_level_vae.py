@@ -21,7 +21,14 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from latentbook.data import Batch
-from latentbook.distributions import DiagonalGaussian, check_groups, group_index, product_of_experts, standard_normal
+from latentbook.distributions import (
+    DiagonalGaussian,
+    bernoulli_nll,
+    check_groups,
+    group_index,
+    product_of_experts,
+    standard_normal,
+)
 
 LIKELIHOODS = ("mse", "bernoulli")
 CLASS_KL = ("image", "group")
@@ -154,7 +161,7 @@ class MultiLevelVAE(nn.Module):
         x = images.flatten(1)
         if self.config.likelihood == "mse":
             return {"mse": (logits.sigmoid() - x).square().sum(1)}
-        return {"bce": F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)}
+        return {"bce": bernoulli_nll(logits, x).sum(1)}
 
     def infer_class(self, evidence: Float[Tensor, "n k 1 28 28"]) -> DiagonalGaussian:
         """q(c | k images) for n sets of evidence, each of k images of one class: [n, class]."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentbook.data import Batch
-from latentbook.distributions import DiagonalGaussian, standard_normal
+from latentbook.distributions import DiagonalGaussian, bernoulli_nll, standard_normal
 from latentbook.nets import dense
 
 
@@ -65,7 +65,7 @@ class VAE(nn.Module):
         """The two terms of the negative ELBO in nats per image: "bce" and "kl" (Kingma and Welling, 2014, equation 3)."""
         posterior = self.encode(batch.images)
         logits = self.decode(posterior.sample(noise, generator), batch.images)
-        bce = F.binary_cross_entropy_with_logits(logits, batch.images.flatten(1), reduction="none")
+        bce = bernoulli_nll(logits, batch.images.flatten(1))
         return {"bce": bce.sum(1), "kl": posterior.kl().sum(1)}
 
     def sample(

@@ -12,6 +12,7 @@ from torch.distributions import Categorical, Normal, kl_divergence
 
 from latentbook.distributions import (
     DiagonalGaussian,
+    bernoulli_nll,
     check_temperature,
     gumbel_softmax,
     label_kl,
@@ -259,3 +260,36 @@ def test_temperatures_that_are_none(temperature):
         check_temperature(temperature)
     with pytest.raises(ValueError, match=message):
         gumbel_softmax(torch.zeros(2, 3), temperature, True)
+
+
+def test_bernoulli_nll_is_torchs_at_ordinary_and_extreme_logits():
+    logits = torch.cat((torch.linspace(-30, 30, 601), torch.tensor([-1e30, -200.0, 0.0, 200.0, 1e30])))
+    for x in (torch.zeros_like(logits), torch.ones_like(logits), torch.linspace(0, 1, len(logits))):
+        exact = F.binary_cross_entropy_with_logits(logits.double(), x.double(), reduction="none")
+        torch.testing.assert_close(bernoulli_nll(logits, x).double(), exact, atol=1e-6, rtol=1e-5)
+
+
+def test_bernoulli_nll_has_torchs_gradients_also_at_zero():
+    logits = torch.tensor([-40.0, -1.5, 0.0, 0.3, 40.0], dtype=torch.double, requires_grad=True)
+    x = torch.tensor([0.2, 1.0, 0.7, 0.0, 0.5], dtype=torch.double, requires_grad=True)
+    ours = torch.autograd.grad(bernoulli_nll(logits, x).sum(), (logits, x))
+    torchs = torch.autograd.grad(F.binary_cross_entropy_with_logits(logits, x, reduction="sum"), (logits, x))
+    for found, expected in zip(ours, torchs, strict=True):
+        torch.testing.assert_close(found, expected)
+    away = torch.randn(2, 3, dtype=torch.double, requires_grad=True)  # finite differences, once and twice
+    grey = torch.rand(2, 3, dtype=torch.double)
+    assert torch.autograd.gradcheck(lambda a: bernoulli_nll(a, grey), away)
+    assert torch.autograd.gradgradcheck(lambda a: bernoulli_nll(a, grey), away)
+
+
+def test_bernoulli_nll_is_computed_in_the_targets_precision():
+    logits, x = torch.randn(4, 5).bfloat16().requires_grad_(), torch.rand(4, 5)
+    nll = bernoulli_nll(logits, x)
+    assert nll.dtype == x.dtype
+    nll.sum().backward()
+    assert logits.grad.dtype == torch.bfloat16 and logits.grad.any()
+
+
+def test_bernoulli_nll_compares_images_of_one_shape(plain):
+    with pytest.raises(ValueError, match=r"one shape, got \[2, 3\] and \[3\]"):
+        bernoulli_nll(torch.zeros(2, 3), torch.zeros(3))
