@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,15 +12,14 @@ from torch import Tensor
 from latentbook import evaluation
 from latentbook.data import Batch, Digits, load_digits
 from latentbook.distributions import DiagonalGaussian, product_of_experts
-from latentbook.experiments import states
 from latentbook.experiments.multi_level_swaps import codes, draw, draw_images, generated, kept, place, swap
 from latentbook.experiments.multi_level_table import table
 from latentbook.experiments.plain_multi_level import accumulate_by_dictionary, plain_multi_level_steps
-from latentbook.experiments.run import Run, finished
+from latentbook.experiments.run import Run, finished, train_as
+from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
 from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
-from latentbook.schedules import Schedule, constant, one_cycle
-from latentbook.training import History, Hook, TrainingRun, fit, initialise
+from latentbook.training import History, TrainingRun, initialise
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or, after training, swapped images (ten images of evidence) that are no better a digit than chance: "
@@ -136,14 +134,6 @@ def training_set(config: Config, digits: Digits, seed: int) -> Digits:
     return shown
 
 
-def learning_rate(config: Config, steps: int) -> Schedule:
-    """The learning rate over so many steps."""
-    if config.schedule == "constant":
-        return constant(config.learning_rate)
-    factor = one_cycle(steps)
-    return lambda step: config.learning_rate * factor(step)
-
-
 def weights(config: Config) -> dict[str, float]:
     """The weight of each term of the loss."""
     each = {"mse": 1.0, "bce": 1.0, "style_kl": config.style_kl_weight, "class_kl": config.class_kl_weight}
@@ -151,30 +141,11 @@ def weights(config: Config) -> dict[str, float]:
 
 
 def train(
-    config: Config,
-    digits: Digits,
-    seed: int,
-    device: str = "cpu",
-    hooks: Sequence[Hook] = (),
-    progress: bool = True,
-    **options,
+    config: Config, digits: Digits, seed: int, device: str = "cpu", **options: Any
 ) -> tuple[MultiLevelVAE, History]:
-    """Train one variant as its configuration says; returns the model and its history."""
+    """Train one variant as its configuration says; returns the model and its history. options: those of `train_as`."""
     model, shown = build(config, seed), training_set(config, digits, seed)
-    history = fit(
-        model,
-        shown,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=learning_rate(config, config.epochs * -(-len(shown) // config.batch_size)),
-        weights=weights(config),
-        seed=seed,
-        device=device,
-        on_epoch_end=hooks,
-        progress=progress,
-        **options,
-    )
-    return model, history
+    return train_as(config, model, shown, seed, device, weights=weights(config), **options)
 
 
 # Measures
@@ -316,26 +287,7 @@ def bench(device: str = "cpu", rounds: int = 7, steps: int = 15) -> dict[str, An
 
 
 STATES = ("mended",)  # the variants whose trained state (seed 0) is shipped
-
-
-def state_path(variant: str, directory: str | Path | None = None) -> Path:
-    """Where the state of a variant stands (None: the shipped one)."""
-    return states.state_path("multi-level-vae", variant, directory)
-
-
-def save_state(
-    variant: str, digits: Digits, device: str = "cpu", progress: bool = True, directory: str | Path | None = None
-) -> Path:
-    """Train seed 0 of a variant as its configuration says and save its state, whole or not at all; returns the file.
-
-    directory: None ships it. `python -m latentbook weights multi-level-vae` does so for all of STATES.
-    """
-    path = state_path(variant, directory)
-    return states.save_state(path, variant, train, VARIANTS[variant], digits, device, progress)
-
-
-def load_state(variant: str) -> MultiLevelVAE:
-    """The shipped model of a variant, in evaluation mode. Raises ValueError for one that is not shipped."""
-    return states.load_state(
-        state_path(variant), variant, STATES, lambda config: MultiLevelVAE(MultiLevelVAEConfig(**config))
-    )
+_states = States(
+    "multi-level-vae", STATES, VARIANTS, train, lambda config: MultiLevelVAE(MultiLevelVAEConfig(**config))
+)
+state_path, save_state, load_state = _states.path, _states.save, _states.load
