@@ -42,6 +42,8 @@ class Config:
     schedule: str = "constant"  # or "one-cycle": up in 10 % of the steps, down to 0 by half a cosine
     style_kl_weight: float = 1.0
     class_kl_weight: float = 1.0
+    adversary_weight: float = 10.0  # this and the next matter only where the model has the term
+    identity_weight: float = 3.0
     loss_scale: float = (
         1.0  # the reproduction divides its loss by the 784 pixels; Adam takes the same steps but for its epsilon
     )
@@ -146,7 +148,14 @@ def learning_rate(config: Config, steps: int) -> Schedule:
 
 def weights(config: Config) -> dict[str, float]:
     """The weight of each term of the loss."""
-    each = {"mse": 1.0, "bce": 1.0, "style_kl": config.style_kl_weight, "class_kl": config.class_kl_weight}
+    each = {
+        "mse": 1.0,
+        "bce": 1.0,
+        "style_kl": config.style_kl_weight,
+        "class_kl": config.class_kl_weight,
+        "adversary": config.adversary_weight,
+        "identity": config.identity_weight,
+    }
     return {name: config.loss_scale * weight for name, weight in each.items()}
 
 
