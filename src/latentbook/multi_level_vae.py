@@ -8,7 +8,8 @@ and objective, with the gradient that it cut by accident; the chapter's steps aw
 - `class_kl="group"`, `average="groups"`: the paper's objective (equation 5): the class KL once a group, all over the groups;
 - `noise_std`, `deterministic_class`: less noise on the class code, or none, the reproduction's way round its bug;
 - `group_size`: random parts of the classes as groups, so that the decoder also meets little evidence;
-- `exact`: the combination of evidence that counts the prior once.
+- `exact`: the combination of evidence that counts the prior once;
+- `adversary`, `identity`: the label of a group must not be found in the style code, and in one image's class code it must.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from latentbook.distributions import (
     product_of_experts,
     standard_normal,
 )
+from latentbook.nets import ReversedGradient, dense
 
 LIKELIHOODS = ("mse", "bernoulli")
 CLASS_KL = ("image", "group")
@@ -56,6 +58,11 @@ class MultiLevelVAEConfig:
     class_kl: str = "image"  # the class KL counts once for every image of the group, or once a "group" (equation 5)
     average: str = "images"  # the objective is the batch's sum over its images, or over its "groups" (equation 5)
     cut_gradient: bool = False  # True: evidence is accumulated on `.data`, as the reproduction did
+    adversary: bool = (
+        False  # a classifier looks for the group's label in the style code; the encoder learns to leave it nothing
+    )
+    identity: bool = False  # a linear classifier must find it in a class code drawn from one image alone
+    n_classes: int = 10  # labels are 0..n_classes-1 where one of these two classifiers reads them
 
 
 class MultiLevelVAE(nn.Module):
@@ -75,6 +82,10 @@ class MultiLevelVAE(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, 0.0, c.init_std)
                 nn.init.zeros_(layer.bias)
+        if c.adversary:
+            self.adversary = nn.Sequential(dense(c.style_dim, 256, norm=False), nn.Linear(256, c.n_classes))
+        if c.identity:
+            self.identity = nn.Linear(c.class_dim, c.n_classes)
 
     def encode(self, images: Float[Tensor, "batch 1 28 28"]) -> tuple[DiagonalGaussian, DiagonalGaussian]:
         """q(s | x) [batch, style], and what each image alone says of its class, q(c | x) [batch, class]."""
@@ -138,6 +149,9 @@ class MultiLevelVAE(nn.Module):
 
         Their unit is the nat ("mse", a squared error: that of a Gaussian of variance 1/2, but for a constant), per image or,
         with average="groups", per group. groups: any integer labels [batch], in place of those drawn from the batch's own.
+        Where the configuration asks for them, two cross-entropies per image besides, of finding the batch's labels:
+        "adversary" in the style code, its gradient turned on the way into the encoder (Ganin et al., 2016), and "identity"
+        in a class code that is drawn from the image alone.
         style_noise [batch, style] and class_noise [groups, class] (with eps_per="sample" [batch, class]) may be passed in.
         """
         c = self.config
@@ -152,7 +166,21 @@ class MultiLevelVAE(nn.Module):
             class_kl = class_posterior.kl().sum(1)
             terms["class_kl"] = (class_kl / sizes if c.class_kl == "group" else class_kl)[index]
         scale = len(index) / n_groups if c.average == "groups" else 1.0
-        return {name: scale * term for name, term in terms.items()}
+        terms = {name: scale * term for name, term in terms.items()}
+        return terms | self.find_labels(z, experts, batch.labels, generator)
+
+    def find_labels(
+        self, z: Tensor, experts: DiagonalGaussian, labels: Tensor, generator: torch.Generator | None
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """The two cross-entropies of `loss` that read labels, where the configuration has them."""
+        c, found = self.config, {}
+        if c.adversary or c.identity:
+            check_classes(labels, c.n_classes)
+        if c.adversary:
+            found["adversary"] = self.adversary(ReversedGradient.apply(z))
+        if c.identity:
+            found["identity"] = self.identity(experts.sample(generator=generator))
+        return {name: F.cross_entropy(logits, labels, reduction="none") for name, logits in found.items()}
 
     def reconstruction(self, logits: Float[Tensor, "batch 784"], images: Tensor) -> dict[str, Float[Tensor, " batch"]]:
         """The likelihood's term under its name, summed over pixels."""
@@ -218,6 +246,16 @@ def draw_groups(
     return torch.empty_like(position).index_copy(0, order, begins.cumsum(0) - 1)
 
 
+def check_classes(labels: Tensor, n_classes: int) -> None:
+    """Raises ValueError unless labels are int64 in 0..n_classes-1, as a classifier that reads them needs it."""
+    low, high = labels.aminmax()
+    if labels.dtype != torch.int64 or low < 0 or high >= n_classes:
+        raise ValueError(
+            f"adversary and identity read labels: int64 in 0..{n_classes - 1}, got {labels.dtype} in {int(low)}..{int(high)}; "
+            "set n_classes, or number the groups anew"
+        )
+
+
 def check_config(c: MultiLevelVAEConfig) -> None:
     """Raises ValueError for a choice that does not exist, or sizes and spreads out of range."""
     for name, allowed in (
@@ -228,7 +266,7 @@ def check_config(c: MultiLevelVAEConfig) -> None:
     ):
         if getattr(c, name) not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(c, name)!r}")
-    for name in ("pixels", "hidden_dim", "style_dim", "class_dim"):
+    for name in ("pixels", "hidden_dim", "style_dim", "class_dim", "n_classes"):
         if getattr(c, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(c, name)}")
     for name in ("noise_std", "init_std", "group_size"):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import jaxtyping
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -269,6 +270,7 @@ def gradients(model: MultiLevelVAE, batch: Batch) -> dict[str, torch.Tensor | No
         {"deterministic_class": True},
         {"evidence": False},
         {"eps_per": "sample"},
+        {"adversary": True, "identity": True},
     ],
 )
 def test_every_parameter_learns(likelihood, choices):
@@ -277,6 +279,49 @@ def test_every_parameter_learns(likelihood, choices):
     assert all(
         gradient is not None and gradient.isfinite().all() and (gradient != 0).any() for gradient in found.values()
     )
+
+
+def test_the_adversary_learns_and_the_encoder_unlearns():
+    model, batch, noise = build(adversary=True), batch_of(LABELS), normal(7, 10)
+    style, _ = model.encode(batch.images)
+    expected = F.cross_entropy(model.adversary(style.sample(noise)), batch.labels, reduction="none")
+    found = model.loss(batch, style_noise=noise, generator=seeded())["adversary"]
+    torch.testing.assert_close(found, expected)
+    for part, sign in ((model.adversary, 1), (model.encoder, -1), (model.style_mean, -1), (model.style_log_var, -1)):
+        ours, theirs = (
+            torch.autograd.grad(term.sum(), list(part.parameters()), retain_graph=True) for term in (found, expected)
+        )
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, sign * b)
+        assert any(a.any() for a in ours)
+    heads = [*model.decoder.parameters(), *model.class_mean.parameters()]
+    assert torch.autograd.grad(found.sum(), heads, allow_unused=True) == (None,) * len(heads)
+
+
+def test_the_identity_is_found_in_the_class_code_of_each_image_alone():
+    model, batch = build(identity=True), batch_of(LABELS)
+    generator = seeded(5)
+    _style, _group, own = (torch.randn(n, 10, generator=generator) for n in (7, 4, 7))  # drawn in this order
+    _, experts = model.encode(batch.images)
+    expected = F.cross_entropy(model.identity(experts.sample(own)), batch.labels, reduction="none")
+    found = model.loss(batch, generator=seeded(5))["identity"]
+    torch.testing.assert_close(found, expected)
+    one, whole = (  # whoever else is in the group: with the noise of style and class given, the generator is its alone
+        model.loss(
+            batch, groups=groups, style_noise=own, class_noise=normal(int(groups.max()) + 1, 10), generator=seeded(6)
+        )["identity"]
+        for groups in (torch.arange(7), torch.zeros(7, dtype=torch.int64))
+    )
+    assert torch.equal(one, whole) and not hasattr(build(), "identity")
+
+
+@pytest.mark.parametrize("choice", ["adversary", "identity"])
+@pytest.mark.parametrize("labels", [[0, 10], [-1, 3]])
+def test_classifiers_read_labels_of_their_classes(choice, labels):
+    message = "adversary and identity read labels: int64 in 0..9, got torch.int64 in .*set n_classes, or number"
+    with pytest.raises(ValueError, match=message):
+        build(**{choice: True}).loss(batch_of(labels))
+    assert build(**{choice: True}, n_classes=11).loss(batch_of([0, 10]))[choice].isfinite().all()
 
 
 def test_the_cut_leaves_the_class_heads_without_a_gradient():
@@ -429,6 +474,7 @@ def test_samples_have_the_class_of_their_evidence_and_new_styles():
         ({"class_kl": "batch"}, "class_kl must be one of image, group, got 'batch'"),
         ({"average": "pixels"}, "average must be one of images, groups, got 'pixels'"),
         ({"eps_per": "batch"}, "eps_per must be one of group, sample, got 'batch'"),
+        ({"n_classes": 0}, "n_classes must be at least 1, got 0"),
         ({"class_dim": 0}, "class_dim must be at least 1, got 0"),
         ({"noise_std": -1.0}, "noise_std must not be negative, got -1.0"),
         ({"group_size": -2}, "group_size must not be negative, got -2"),
