@@ -597,8 +597,10 @@ def test_a_shipped_state_comes_back(train, test, tmp_path, monkeypatch):
         and not model.training
     )
     again, _ = multi_level_vae.train(VARIANTS["mended"], train, 0, progress=False)
-    assert torch.equal(codes(model, test)[0].mean, codes(again.eval(), test)[0].mean)
-    with pytest.raises(ValueError, match="a trained state is shipped of mended, not of 'paper'"):
+    for name, weight in again.state_dict().items():  # stored in 16 bits: rounded, and nothing else
+        assert torch.equal(model.state_dict()[name], weight.half().float())
+    torch.testing.assert_close(codes(model, test)[0].mean, codes(again.eval(), test)[0].mean, atol=0.02, rtol=0.01)
+    with pytest.raises(ValueError, match="a trained state is shipped of mended, reproduction-short, not of 'paper'"):
         multi_level_vae.load_state("paper")
 
 
