@@ -125,16 +125,16 @@ def test_the_reproduction_is_as_published(variant, noise_std):
 
 
 def test_the_variants_are_what_their_names_say():
-    paper, restored = VARIANTS["paper"].model, VARIANTS["gradient-std-1"]
+    paper, weighed = VARIANTS["paper"].model, VARIANTS["style-kl-2"]
     assert (paper.class_kl, paper.average, paper.cut_gradient, paper.likelihood) == ("group", "groups", False, "mse")
     for name, config in VARIANTS.items():
         assert config.model.cut_gradient == (name.startswith(("reproduction", "untrained")) or name.endswith("-cut"))
         assert not config.replay or config.model.cut_gradient
         kind, *numbers = name.rsplit("-", 2) if name.startswith("latent-") else name.rsplit("-", 1)
         if kind == "latent":
-            assert config == but(restored, style_dim=int(numbers[0]), class_dim=int(numbers[1]))
+            assert config == but(weighed, style_dim=int(numbers[0]), class_dim=int(numbers[1]))
         if kind == "batch":
-            assert config == but(restored, batch_size=int(numbers[0]))
+            assert config == but(weighed, batch_size=int(numbers[0]))
         if kind == "style-kl":
             assert config == but(multi_level_vae.PLAIN, style_kl_weight=float(numbers[0]))
     assert {10, 5, 20} <= {VARIANTS[name].model.style_dim for name in VARIANTS}
