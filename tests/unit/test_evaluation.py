@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from unit_harness import normal, uniform
 
 from latentbook import evaluation
 from latentbook.data import Batch, Digits, load_digits
@@ -29,24 +29,6 @@ from latentbook.evaluation import (
     variance_shares,
 )
 from latentbook.training import initialise, load_tensors
-
-
-@pytest.fixture
-def plain():
-    """The library without the shape checks of the test run, which would speak before its own errors."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
-
 
 # The judge
 
