@@ -17,7 +17,6 @@ import time
 import warnings
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -55,15 +54,6 @@ def surroundings(monkeypatch, tmp_path):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(data.platformdirs, "user_cache_dir", lambda *_: str(tmp_path / "cache"))
     set_mirrors(monkeypatch)
-
-
-@pytest.fixture
-def plain():
-    """The library without the shape checks of the test run, which would speak before its own errors."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def set_mirrors(monkeypatch, *addresses: str) -> None:
@@ -299,7 +289,7 @@ def test_unknown_split(split):
 
 
 @pytest.mark.parametrize("source", ["sklearn", "MNIST", None])
-def test_unknown_source(plain, source):
+def test_unknown_source(source):
     with pytest.raises(ValueError, match=f"source must be one of auto, mnist, offline, got {source!r}"):
         load_digits("test", source=source)
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,15 +11,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from unit_harness import assert_written_shapes_hold, seeded
 
-import latentbook
 from latentbook import evaluation
 from latentbook.data import Digits, load_digits
 from latentbook.distributions import DiagonalGaussian, product_of_experts
 from latentbook.experiments import EXPERIMENTS, multi_level_swaps, multi_level_table, multi_level_vae
 from latentbook.experiments.multi_level_swaps import (
     Swaps,
-    codes,
     correlation,
     evidence_sets,
     gather,
@@ -51,10 +47,6 @@ def train() -> Digits:
 def test() -> Digits:
     """About 36 digits of each class: enough for ten images of evidence and ten of reference."""
     return load_digits("test", source="offline")
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def small(config: Config) -> Config:
@@ -586,24 +578,6 @@ def test_an_interrupted_training_is_no_result(train, test, monkeypatch):
         run_small("mended", train, test)
 
 
-def test_a_shipped_state_comes_back(train, test, tmp_path, monkeypatch):
-    monkeypatch.setitem(VARIANTS, "mended", small(VARIANTS["mended"]))
-    path = multi_level_vae.save_state("mended", train, progress=False, directory=tmp_path)
-    monkeypatch.setattr(evaluation, "WEIGHTS", tmp_path)
-    model = multi_level_vae.load_state("mended")
-    assert (
-        path == tmp_path / "multi-level-vae-mended.safetensors"
-        and model.config == VARIANTS["mended"].model
-        and not model.training
-    )
-    again, _ = multi_level_vae.train(VARIANTS["mended"], train, 0, progress=False)
-    for name, weight in again.state_dict().items():  # stored in 16 bits: rounded, and nothing else
-        assert torch.equal(model.state_dict()[name], weight.half().float())
-    torch.testing.assert_close(codes(model, test)[0].mean, codes(again.eval(), test)[0].mean, atol=0.02, rtol=0.01)
-    with pytest.raises(ValueError, match="a trained state is shipped of mended, reproduction-short, not of 'paper'"):
-        multi_level_vae.load_state("paper")
-
-
 def test_the_evidence_of_the_metrics_is_drawn_by_this_module(test, monkeypatch):
     """No figure of `swap` can be had but through `evidence_sets`, and every call of it names the scored image."""
     seen = []
@@ -621,15 +595,6 @@ def test_the_evidence_of_the_metrics_is_drawn_by_this_module(test, monkeypatch):
 # Shapes
 
 SHAPES = """
-import sys, builtins
-from beartype import BeartypeConf, beartype
-from jaxtyping import install_import_hook
-
-builtins._check = beartype(conf=BeartypeConf(is_pep484_tower=True))
-install_import_hook("latentbook", "builtins._check")
-
-import torch
-torch.set_num_threads(1)
 from latentbook.data import load_digits
 from latentbook.distributions import DiagonalGaussian, product_of_experts
 from latentbook.experiments import multi_level_swaps as swaps, multi_level_table as table, multi_level_vae as experiment
@@ -655,24 +620,8 @@ wrong = [
     lambda: swaps.slant(torch.zeros(3, 784)),
     lambda: table.Probes(2, 5)(torch.zeros(3, 5)),
 ]
-for number, call in enumerate(wrong):
-    try:
-        call()
-    except Exception as error:
-        assert type(error).__name__ == "TypeCheckError", (number, error)
-    else:
-        raise AssertionError(f"wrong shape {number} was let through")
-print("shapes hold")
 """
 
 
 def test_the_written_shapes_are_the_real_ones(tmp_path):
-    source = str(Path(latentbook.__file__).parents[1])
-    result = subprocess.run(
-        [sys.executable, "-Wignore", "-c", f"import sys; sys.path.insert(0, {source!r})\n{SHAPES}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert result.returncode == 0 and result.stdout.strip() == "shapes hold", result.stderr
+    assert_written_shapes_hold(SHAPES, tmp_path)

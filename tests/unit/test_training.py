@@ -9,7 +9,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -28,15 +27,6 @@ from latentbook.training import (
     save_weights,
     validation,
 )
-
-
-@pytest.fixture
-def plain():
-    """The library without the shape checks of the test run, which would speak before its own errors."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def some_digits(n: int = 20, labels: list[int] | None = None) -> Digits:
@@ -391,7 +381,7 @@ def test_a_weight_that_is_not_finite_is_named():
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, "3"])
-def test_counts_must_be_positive_ints(plain, name, value):
+def test_counts_must_be_positive_ints(name, value):
     with pytest.raises(ValueError, match=f"{name} must be a positive int, got {value!r}"):
         train(Pupil(), **{name: value})
 
