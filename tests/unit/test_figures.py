@@ -11,13 +11,16 @@ import pytest
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.transforms import Bbox
 
-from latentbook import figures
+from latentbook import diagrams, figures
 
 DIAGRAMS = {
     "vae": figures.draw_vae,
     "label as input": lambda: figures.draw_label_flow(False),
     "label as prediction": lambda: figures.draw_label_flow(True),
     "mended": figures.draw_mended_flow,
+    "evidence": diagrams.draw_evidence_flow,
+    "evidence, cut": lambda: diagrams.draw_evidence_flow(cut=True),
+    "swap": diagrams.draw_swap_flow,
 }
 
 
@@ -130,7 +133,7 @@ def test_an_arrow_from_below_leads_to_whom_the_label_is_told(name, told):
 
 
 def test_each_diagram_names_the_terms_that_arise():
-    given, predicted, mended = (DIAGRAMS[name]() for name in list(DIAGRAMS)[1:])
+    given, predicted, mended = (DIAGRAMS[name]() for name in list(DIAGRAMS)[1:4])
     for figure in (given, predicted, mended):
         assert "BCE" in said(figure) and "what the code costs" in said(figure)
     assert "cross-entropy" not in said(given) and "Gumbel" not in said(given)
@@ -138,6 +141,15 @@ def test_each_diagram_names_the_terms_that_arise():
     assert "p(y)" not in said(predicted)
     assert "p(y)" in said(mended) and "Gumbel" not in said(mended)
     assert r"KL$(q(z | x, y) \| p(z))$" in said(mended)
+
+
+def test_the_evidence_meets_in_one_product_and_the_cut_shows_where_its_gradient_ends():
+    whole, cut = (diagrams.draw_evidence_flow(cut) for cut in (False, True))
+    for figure in (whole, cut):
+        assert all(f"$x_{i}$" in said(figure) and f"$s_{i}$" in said(figure) for i in (1, 2, 3))
+        assert said(figure).count("product") == 1 and said(figure).count("$c$") == 1
+    assert dashed(whole) == [] and len(dashed(cut)) == 1
+    assert ".data" in said(cut) and ".data" not in said(whole)
 
 
 def test_a_one_hot_label_fills_one_of_ten_cells():
