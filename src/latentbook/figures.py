@@ -348,14 +348,16 @@ def draw_label(axes: Axes, x: float, y: float) -> None:
 def draw_label_flow(as_prediction: bool) -> Figure:
     """The conditional VAE, its label an input or a prediction, and where the terms of its loss arise.
 
-    As a prediction the classifier learns from the label (cross-entropy) and, along the dashed arrow, from the reconstruction.
+    As an input it is shown to encoder and decoder. As a prediction only the decoder gets it, and the classifier learns from
+    the label (cross-entropy) and, along the dashed arrow, from the reconstruction.
     """
     if not as_prediction:
         figure, axes = sheet(13.4, 3.8, 0.67)
-        draw_lane(axes, 2.05, r"q(z\,|\,x)")
-        draw_label(axes, 7.0, 0.45)
-        axes.text(5.9, 0.45, "the label, given with the image", fontsize=9, va="center", ha="right")
-        route(axes, [(8.4, 0.45), (10.0, 0.45), (10.0, 1.65)])
+        draw_lane(axes, 2.05, r"q(z\,|\,x, y)")
+        draw_label(axes, 6.0, 0.45)
+        axes.text(6.0, 0.7, "the label, given with the image", fontsize=9, va="bottom", ha="center")
+        route(axes, [(5.1, 0.45), (2.2, 0.45), (2.2, 1.65)])
+        route(axes, [(7.4, 0.45), (10.0, 0.45), (10.0, 1.65)])
         return figure
     figure, axes = sheet(13.4, 5.6, 0.67)
     top, low = 3.85, 1.4

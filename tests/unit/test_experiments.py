@@ -16,7 +16,7 @@ import latentbook
 from latentbook import evaluation
 from latentbook.data import Digits, load_digits
 from latentbook.experiments import EXPERIMENTS, conditional_vae, mix_and_match, multi_level_vae, primer
-from latentbook.experiments.run import Run, finished
+from latentbook.experiments.run import Run, finished, learning_rate
 from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
 from latentbook.training import History
 from latentbook.vae import VAEConfig
@@ -157,12 +157,30 @@ def test_the_kl_weight_is_the_originals_annealing():
 
 
 def test_the_learning_rate_is_constant_or_one_cycle():
-    constant = mix_and_match.learning_rate(mix_and_match.Config(), 60_000)
+    constant = learning_rate(mix_and_match.Config(), 100)
     assert {constant(step) for step in (0, 10, 10**6)} == {1e-4}
-    config = mix_and_match.Config(epochs=10, batch_size=100, learning_rate=1e-2, schedule="one-cycle")
-    cycle = mix_and_match.learning_rate(config, 950)  # 10 batches an epoch, the last of 50: 100 steps
+    cycle = learning_rate(mix_and_match.Config(learning_rate=1e-2, schedule="one-cycle"), 100)
     assert cycle(10) == pytest.approx(1e-2) and cycle(0) == pytest.approx(1e-2 / 11)
     assert cycle(55) == pytest.approx(5e-3) and cycle(100) == pytest.approx(0) and cycle(99) > 0
+    with pytest.raises(ValueError, match="schedule must be one of constant, one-cycle, got 'cosine'"):
+        learning_rate(mix_and_match.Config(schedule="cosine"), 100)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_a_training_is_as_configured(experiment, train, monkeypatch):
+    """The rate ends with the last of 4 epochs of 3 batches, the third of them smaller; what else is asked for reaches `fit`."""
+    given, hooks = {}, [lambda model, history: None]
+    monkeypatch.setattr("latentbook.experiments.run.fit", lambda model, digits, **options: given.update(options))
+    cycle = {} if experiment is primer else {"schedule": "one-cycle"}  # the primer's rate is always constant
+    config = dataclasses.replace(experiment.Config(), epochs=4, batch_size=20, learning_rate=1e-2, **cycle)
+    digits, options = train.take(slice(0, 50)), {"progress": False, "checkpoint": "here"}
+    model, _ = experiment.train(config, digits, 8, "cuda:1", hooks=hooks, **options)
+    expected = {"epochs": 4, "batch_size": 20, "seed": 8, "device": "cuda:1", "on_epoch_end": hooks, **options}
+    assert {name: given[name] for name in expected} == expected
+    rate = given["learning_rate"]
+    assert rate(11) > 1e-6 and rate(12) == pytest.approx(0 if cycle else 1e-2)
+    initial = experiment.build(config, 8).state_dict()
+    assert all(torch.equal(tensor, initial[name]) for name, tensor in model.state_dict().items())
 
 
 def test_the_curriculum_falls_from_the_condition_alone_to_alpha():

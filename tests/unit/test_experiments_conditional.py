@@ -237,14 +237,6 @@ def test_too_many_labels(config, whole):
 # Schedules
 
 
-def test_the_learning_rate_is_constant_or_one_cycle():
-    constant = conditional_vae.learning_rate(Config(), 1000)
-    assert {constant(step) for step in (0, 10, 10**6)} == {1e-3}
-    cycle = conditional_vae.learning_rate(Config(learning_rate=1e-2, schedule="one-cycle"), 100)
-    assert cycle(10) == pytest.approx(1e-2) and cycle(0) == pytest.approx(1e-2 / 11)
-    assert cycle(55) == pytest.approx(5e-3) and cycle(100) == pytest.approx(0) and cycle(99) > 0
-
-
 def test_the_temperature_falls_by_the_same_factor_at_every_step():
     config = VARIANTS["hard-annealed"]
     value = conditional_vae.temperature(config, 50)
@@ -269,14 +261,12 @@ def test_temperature_and_weights_reach_the_loss(train, monkeypatch):
     conditional_vae.train(small(Config()), train, 0, progress=False)
     assert seen == [None] * 3  # the model's own
 
-    given = {}
-    monkeypatch.setattr(conditional_vae, "fit", lambda *args, **options: given.update(options))
     weights = {"cross_entropy": 2.0, "label_kl": 3.0, "adversary": 5.0, "recovery": 7.0, "smoothness": 11.0}
     named = {name.replace("cross_entropy", "classification") + "_weight": value for name, value in weights.items()}
-    config = Config(epochs=4, batch_size=9, **named)
-    conditional_vae.train(config, train, 8, "cpu", checkpoint="here")
+    given = {}
+    monkeypatch.setattr("latentbook.experiments.run.fit", lambda *args, **options: given.update(options))
+    conditional_vae.train(Config(**named), train, 0)
     assert given["weights"] == weights
-    assert [given[name] for name in ("epochs", "batch_size", "seed", "checkpoint")] == [4, 9, 8, "here"]
 
 
 # Measures on models whose figures are known
@@ -699,7 +689,7 @@ def test_a_state_is_shipped_and_loaded_again(tmp_path, monkeypatch, train, test)
 
 
 def test_an_interrupted_training_ships_nothing(tmp_path, monkeypatch, train):
-    monkeypatch.setattr(conditional_vae, "train", lambda *args, **options: (build(), History(interrupted=True)))
+    monkeypatch.setattr("latentbook.experiments.run.fit", lambda *args, **options: History(interrupted=True))
     with pytest.raises(KeyboardInterrupt):
         conditional_vae.save_state("mended", train, progress=False, directory=tmp_path)
     assert not list(tmp_path.iterdir())

@@ -125,16 +125,16 @@ def test_the_reproduction_is_as_published(variant, noise_std):
 
 
 def test_the_variants_are_what_their_names_say():
-    paper, restored = VARIANTS["paper"].model, VARIANTS["gradient-std-1"]
+    paper, weighed = VARIANTS["paper"].model, VARIANTS["style-kl-2"]
     assert (paper.class_kl, paper.average, paper.cut_gradient, paper.likelihood) == ("group", "groups", False, "mse")
     for name, config in VARIANTS.items():
         assert config.model.cut_gradient == (name.startswith(("reproduction", "untrained")) or name.endswith("-cut"))
         assert not config.replay or config.model.cut_gradient
         kind, *numbers = name.rsplit("-", 2) if name.startswith("latent-") else name.rsplit("-", 1)
         if kind == "latent":
-            assert config == but(restored, style_dim=int(numbers[0]), class_dim=int(numbers[1]))
+            assert config == but(weighed, style_dim=int(numbers[0]), class_dim=int(numbers[1]))
         if kind == "batch":
-            assert config == but(restored, batch_size=int(numbers[0]))
+            assert config == but(weighed, batch_size=int(numbers[0]))
         if kind == "style-kl":
             assert config == but(multi_level_vae.PLAIN, style_kl_weight=float(numbers[0]))
     assert {10, 5, 20} <= {VARIANTS[name].model.style_dim for name in VARIANTS}
@@ -174,16 +174,12 @@ def test_classes_held_out_are_never_shown(train):
         training_set(Config(replay=True, batch_size=301), train, seed=0)
 
 
-def test_the_weights_and_the_learning_rate_reach_the_training(train, monkeypatch):
+def test_the_weights_reach_the_training(train, monkeypatch):
     seen = {}
-    monkeypatch.setattr(multi_level_vae, "fit", lambda model, digits, **options: seen.update(options))
+    monkeypatch.setattr("latentbook.experiments.run.fit", lambda model, digits, **options: seen.update(options))
     weights = {"style_kl": 3.0, "class_kl": 0.5, "adversary": 2.0, "identity": 4.0}
-    config = Config(schedule="one-cycle", epochs=2, batch_size=100, **{f"{k}_weight": v for k, v in weights.items()})
-    multi_level_vae.train(config, train, 7)
-    assert seen["weights"] == {"mse": 1.0, "bce": 1.0} | weights and seen["seed"] == 7
-    rate = seen["learning_rate"]
-    assert max(rate(step) for step in range(6)) == pytest.approx(1e-3, rel=0.2) and rate(6) == pytest.approx(0)
-    assert multi_level_vae.learning_rate(Config(), 6)(5) == 1e-3
+    multi_level_vae.train(Config(**{f"{k}_weight": v for k, v in weights.items()}), train, 7)
+    assert seen["weights"] == {"mse": 1.0, "bce": 1.0} | weights
 
 
 # Evidence that cannot leak
@@ -585,7 +581,7 @@ def test_a_swap_that_follows_nobody_fails_the_run(train, test, monkeypatch):
 
 
 def test_an_interrupted_training_is_no_result(train, test, monkeypatch):
-    monkeypatch.setattr(multi_level_vae, "fit", lambda *_, **__: History(interrupted=True))
+    monkeypatch.setattr("latentbook.experiments.run.fit", lambda *_, **__: History(interrupted=True))
     with pytest.raises(KeyboardInterrupt):
         run_small("mended", train, test)
 
@@ -601,8 +597,10 @@ def test_a_shipped_state_comes_back(train, test, tmp_path, monkeypatch):
         and not model.training
     )
     again, _ = multi_level_vae.train(VARIANTS["mended"], train, 0, progress=False)
-    assert torch.equal(codes(model, test)[0].mean, codes(again.eval(), test)[0].mean)
-    with pytest.raises(ValueError, match="a trained state is shipped of mended, not of 'paper'"):
+    for name, weight in again.state_dict().items():  # stored in 16 bits: rounded, and nothing else
+        assert torch.equal(model.state_dict()[name], weight.half().float())
+    torch.testing.assert_close(codes(model, test)[0].mean, codes(again.eval(), test)[0].mean, atol=0.02, rtol=0.01)
+    with pytest.raises(ValueError, match="a trained state is shipped of mended, reproduction-short, not of 'paper'"):
         multi_level_vae.load_state("paper")
 
 

@@ -109,13 +109,33 @@ def test_only_a_predicted_label_lets_the_reconstruction_teach_the_classifier():
     assert end == pytest.approx(places["classifier"], abs=0.75) and end[1] > places["classifier"][1]
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("label as input", {"encoder", "decoder"}),
+        ("label as prediction", {"decoder"}),
+        ("mended", {"encoder", "decoder"}),
+    ],
+)
+def test_an_arrow_from_below_leads_to_whom_the_label_is_told(name, told):
+    """As the model of that picture has it: an encoder that is told y is one of q(z | x, y)."""
+    figure = DIAGRAMS[name]()
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    ends = [axes.transData.inverted().transform(shaft(arrow)[-1]) for arrow in arrows(axes)]
+    places = {text.get_text(): text.get_position() for text in axes.texts if text.get_text() in ("encoder", "decoder")}
+    below = {part for part, (x, y) in places.items() if any(abs(a - x) < 0.75 and 0.2 < y - b < 0.6 for a, b in ends)}
+    assert below == told
+    assert (r"q(z | x, y)" in said(figure)) == ("encoder" in told)
+
+
 def test_each_diagram_names_the_terms_that_arise():
     given, predicted, mended = (DIAGRAMS[name]() for name in list(DIAGRAMS)[1:])
     for figure in (given, predicted, mended):
         assert "BCE" in said(figure) and "what the code costs" in said(figure)
     assert "cross-entropy" not in said(given) and "Gumbel" not in said(given)
     assert "cross-entropy" in said(predicted) and "Gumbel-softmax" in said(predicted)
-    assert "p(y)" not in said(predicted) and r"q(z | x, y)" not in said(predicted)
+    assert "p(y)" not in said(predicted)
     assert "p(y)" in said(mended) and "Gumbel" not in said(mended)
     assert r"KL$(q(z | x, y) \| p(z))$" in said(mended)
 

@@ -505,35 +505,11 @@ def test_wrong_masks(plain, kind):
         model.sample(torch.zeros(2, 284), mask=mask)
 
 
-BUILDERS = pytest.mark.parametrize("build_one", [build, lambda: Completer().eval()], ids=["mix-and-match", "completer"])
-
-
-@BUILDERS
-@pytest.mark.parametrize("shape", [(0, 1, 28, 28), (2, 1, 28, 27), (2, 1, 32, 32)])
-def test_wrong_pixel_counts_and_empty_batches(plain, build_one, shape):
-    size = shape[1] * shape[2] * shape[3]
-    message = re.escape(f"images must be [batch, 784] with at least one row, got [{shape[0]}, {size}]")
-    with pytest.raises(ValueError, match=message):
-        build_one().loss(Batch(torch.zeros(shape), torch.zeros(shape[0], dtype=torch.int64)))
-
-
-@BUILDERS
-@pytest.mark.parametrize("shape", [(0, 284), (2, 283), (2, 500), (284,)])
-def test_wrong_conditions(plain, build_one, shape):
-    message = re.escape(f"condition must be [batch, 284] with at least one row, got {list(shape)}")
-    with pytest.raises(ValueError, match=message):
-        build_one().sample(torch.zeros(shape))
-
-
-@BUILDERS
-@pytest.mark.parametrize("value", [float("nan"), -0.01, 1.5, 255.0, float("inf")])
-@pytest.mark.parametrize("place", [0, 783])
-def test_pixels_outside_0_and_1(build_one, value, place):
-    batch = batch_of(2)
-    batch.images.view(2, -1)[1, place] = value
-    with pytest.raises(ValueError, match=r"images must hold grey values in \[0, 1\] without NaN, got values from"):
-        build_one().loss(batch)
-    bottom = torch.zeros(2, 284)
-    bottom[1, place % 284] = value
-    with pytest.raises(ValueError, match=r"condition must hold grey values in \[0, 1\] without NaN, got values from"):
-        build_one().sample(bottom)
+@pytest.mark.parametrize("build_one", [build, lambda: Completer().eval()], ids=["mix-and-match", "completer"])
+def test_images_and_conditions_are_checked(plain, build_one):
+    for images in (torch.zeros(0, 1, 28, 28), torch.full((1, 1, 28, 28), 255.0)):
+        with pytest.raises(ValueError, match=r"^images must hold .*, got "):
+            build_one().loss(Batch(images, torch.zeros(len(images), dtype=torch.int64)))
+    for condition in (torch.zeros(0, 284), torch.zeros(2, 500), torch.zeros(284), torch.full((1, 284), 255.0)):
+        with pytest.raises(ValueError, match=r"^condition must hold .*, got "):
+            build_one().sample(condition)

@@ -545,6 +545,19 @@ def test_weights_come_back_with_their_configuration_and_notes(tmp_path):
     assert [found.name for found in path.parent.iterdir()] == [path.name]  # no .partial beside it
 
 
+def test_weights_in_half_precision_take_half_the_room_and_come_back_rounded(tmp_path):
+    model = initialise(lambda: Tiny(TinyConfig(width=500)), 3)
+    save_weights(tmp_path / "whole", model)
+    save_weights(tmp_path / "half", model, half=True)
+    sizes = [(tmp_path / name).stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded = load_weights(tmp_path / "half", rebuild)
+    for name, tensor in loaded.state_dict().items():
+        before = model.state_dict()[name]
+        assert tensor.dtype == before.dtype
+        assert torch.equal(tensor, before.half().to(before.dtype) if before.is_floating_point() else before)
+
+
 def test_weights_of_another_model_are_refused(tmp_path):
     save_weights(tmp_path / "weights", initialise(Tiny, 0))
     with pytest.raises(ValueError, match="holds weights of a Tiny, not of a Plain"):
