@@ -14,24 +14,9 @@ PREFIX = "data:image/png;base64,"
 def grey(name: str, values: Any, axes: str) -> np.ndarray:
     """Grey values 0 to 1 (lists, an array or a tensor) as bytes 0 to 255, rounded, never rescaled by their own maximum.
 
-    axes: what the dimensions are, as in "frames rows columns height width"; a number there is a length that must hold.
-    Raises ValueError for another shape, an empty axis, values that are not numbers or lie outside 0 to 1.
+    axes: as in `numbers`. Raises ValueError as it does, and for values that lie outside 0 to 1.
     """
-    wanted, shape = axes.split(), ", ".join(axes.split())
-    array = as_array(name, values)
-    lengths = zip(array.shape, wanted, strict=False)
-    if array.ndim != len(wanted) or not all(n == int(axis) if axis.isdigit() else n > 0 for n, axis in lengths):
-        raise ValueError(f"{name} must have shape [{shape}], nothing empty, got {list(array.shape)}; reshape it first")
-    if array.dtype.kind not in "fiub":
-        raise ValueError(
-            f"{name} must be numbers between 0 and 1, got {array.dtype}; give an array or a tensor of them"
-        )
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} must be finite, got {np.count_nonzero(~np.isfinite(array))} values that are NaN or infinite; "
-            "look for a run that diverged"
-        )
+    array = numbers(name, values, axes)
     low, high = array.min(), array.max()
     if low < 0 or high > 1:
         raise ValueError(
@@ -39,6 +24,28 @@ def grey(name: str, values: Any, axes: str) -> np.ndarray:
             "give decoder means, after the sigmoid"
         )
     return np.rint(array * 255).astype(np.uint8)
+
+
+def numbers(name: str, values: Any, axes: str) -> np.ndarray:
+    """Finite numbers of one shape (lists, an array or a tensor) as float64.
+
+    axes: what the dimensions are, as in "frames rows columns height width"; a number there is a length that must hold.
+    Raises ValueError for another shape, an empty axis, and values that are not numbers or not finite.
+    """
+    wanted, shape = axes.split(), ", ".join(axes.split())
+    array = as_array(name, values)
+    lengths = zip(array.shape, wanted, strict=False)
+    if array.ndim != len(wanted) or not all(n == int(axis) if axis.isdigit() else n > 0 for n, axis in lengths):
+        raise ValueError(f"{name} must have shape [{shape}], nothing empty, got {list(array.shape)}; reshape it first")
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must be numbers, got {array.dtype}; give an array or a tensor of them")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} must be finite, got {np.count_nonzero(~np.isfinite(array))} values that are NaN or infinite; "
+            "look for a run that diverged"
+        )
+    return array
 
 
 def as_array(name: str, values: Any) -> np.ndarray:
