@@ -1,0 +1,219 @@
+// EvidenceFigure: images of one class are put together; what they say of it shrinks, and other images are redrawn with it.
+// Traits: sheet, packing (the pictures: n images of each set, then the styles), names (of the sets), mean and log_var
+// ([sets][n][class]: what each image alone says of its class), plane ([2][class]), centres ([digits][class]) and their labels,
+// decoder (packed by decoders.py), evidence (the chosen set's name), used (which of its images, ascending),
+// combination ("product" | "exact": the one that is decoded), caption.
+
+const COMBINATIONS = [["product", "product"], ["exact", "exact"]];
+const SIDE = 400; // of the plane, in its own units
+const sum = (values) => values.reduce((a, b) => a + b, 0);
+const range = (n) => Array.from({ length: n }, (_, i) => i);
+
+// What experts [{ mean, logVar }] say together in `dims` dimensions: precisions add up, means are weighed by them, in log
+// space; the same as latentbook.distributions.product_of_experts with the prior N(0, I) if exact, without it if not.
+// missing: in how many dimensions the exact combination is no Gaussian. Without experts it is the prior.
+function combine(experts, dims, exact) {
+  const mean = Array(dims).fill(0), logVar = Array(dims).fill(0), n = experts.length;
+  let missing = 0;
+  for (let d = 0; n > 0 && d < dims; d++) {
+    const top = Math.max(...experts.map((e) => -e.logVar[d])); // the most certain expert's log-precision
+    const weights = experts.map((e) => Math.exp(-e.logVar[d] - top)), total = sum(weights);
+    const logPrecision = top + Math.log(total);
+    const share = exact ? Math.exp(Math.log(n - 1) - logPrecision) : 0; // of the precision: the prior, counted again
+    if (share >= 1) missing += 1;
+    mean[d] = sum(experts.map((e, i) => weights[i] * e.mean[d])) / total / (1 - share);
+    logVar[d] = -logPrecision - Math.log1p(-share);
+  }
+  return { mean, logVar, missing };
+}
+
+// Two standard deviations of a Gaussian seen in a plane, where its covariance is P diag(var) P^T: { x, y, a, b, angle }.
+function ellipse(plane, { mean, logVar }) {
+  const [xx, xy, yy] = [[0, 0], [0, 1], [1, 1]].map(([i, j]) => sum(logVar.map((v, d) => plane[i][d] * plane[j][d] * Math.exp(v))));
+  const middle = (xx + yy) / 2, reach = Math.hypot((xx - yy) / 2, xy);
+  const [x, y] = project(plane, mean);
+  const [a, b] = [middle + reach, middle - reach].map((variance) => 2 * Math.sqrt(Math.max(0, variance)));
+  return { x, y, a, b, angle: Math.atan2(2 * xy, xx - yy) / 2 };
+}
+
+const project = (plane, code) => plane.map((row) => sum(row.map((p, d) => p * code[d])));
+const deviation = ({ logVar }) => sum(logVar.map((v) => Math.exp(v / 2))) / logVar.length;
+const nats = ({ mean, logVar }) => sum(mean.map((m, d) => m * m + Math.exp(logVar[d]) - 1 - logVar[d])) / 2;
+const distance = (a, b) => sum(a.map((value, d) => (value - b[d]) ** 2));
+
+// The decoder of a packed trait: decode(style, class code) gives grey values 0 to 1, pixel by pixel.
+async function unpackDecoder(packed, styles, dims, pixels) {
+  const deflated = new Blob([bytes(packed)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const content = await new Response(deflated).arrayBuffer();
+  const hidden = (content.byteLength - 4 * pixels) / (4 * (1 + styles + dims) + pixels);
+  let at = 0;
+  const [steps, bias, given, weight] = [hidden, pixels, styles * hidden, hidden * dims].map((size) => {
+    at += 4 * size;
+    return new Float32Array(content, at - 4 * size, size);
+  });
+  const levels = new Int8Array(content, at);
+  return (style, code) => {
+    const logits = Float64Array.from(bias);
+    for (let unit = 0; unit < hidden; unit++) {
+      let active = given[style * hidden + unit];
+      for (let d = 0; d < dims; d++) active += weight[unit * dims + d] * code[d];
+      active = Math.tanh(active) * steps[unit];
+      for (let p = 0, i = unit * pixels; p < pixels; p++, i++) logits[p] += active * levels[i];
+    }
+    return logits.map((logit) => 1 / (1 + Math.exp(-logit)));
+  };
+}
+
+function drawing(tag, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function render({ model, el }) {
+  const [names, means, logVars, plane, centres, labels] = ["names", "mean", "log_var", "plane", "centres", "labels"].map((key) => model.get(key));
+  const { height, width, places } = model.get("packing"), dims = plane[0].length, n = means[0].length;
+  const styles = places.length - names.length * n;
+  let lay = null, decode = null;
+
+  const which = choice(model, "evidence", { label: "evidence", options: names.map((name) => [name, name]) });
+  which.element.hidden = names.length === 1;
+  const how = choice(model, "combination", { label: "redraw with", options: COMBINATIONS });
+  const first = { // the slider takes the first k images and says how many are in use
+    get: () => model.get("used").length,
+    set: (_, k) => model.set("used", range(k)),
+    save_changes: () => model.save_changes(),
+  };
+  const count = slider(first, "k", { label: "images of evidence", min: 0, max: n, say: (k) => `${k} of ${n}` });
+
+  const frame = (canvas, kind) => h("span", { class: `lb-print lb-${kind}` }, canvas);
+  const images = range(n).map((i) => {
+    const canvas = picture(model, 1), mark = h("span", { class: "lb-mark", "aria-hidden": "true" });
+    const button = h("button", { type: "button", class: "lb-image", onclick: () => turn(i) }, frame(canvas, "own"), mark);
+    return { canvas, button, mark };
+  });
+  const rows = range(styles).map((style) => {
+    const source = picture(model, 1);
+    source.setAttribute("aria-label", `style ${style + 1}`);
+    return { source, drawn: range(n).map(() => picture(model, 1)) };
+  });
+  const board = h("div", { class: "lb-board", style: `--lb-images:${n}` },
+    h("div", { class: "lb-heading" }, "evidence: press an image to put it in or out"),
+    h("div", { class: "lb-corner" }, "style"), ...images.map(({ button }) => button),
+    ...rows.flatMap(({ source, drawn }) => [frame(source, "source"), ...drawn.map((canvas) => frame(canvas, "drawn"))]));
+  const map = drawing("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, role: "img" });
+  const body = h("tbody"), readout = h("p", { class: "lb-readout", "aria-live": "polite" });
+  const heads = ["", "mean sd", "KL, nats", "nearest"].map((text) => h("th", { scope: "col" }, text));
+  const table = h("table", { class: "lb-numbers" }, h("thead", {}, h("tr", {}, ...heads)), body);
+
+  function turn(i) {
+    const used = model.get("used");
+    assign(model, { used: used.includes(i) ? used.filter((other) => other !== i) : [...used, i].sort((a, b) => a - b) });
+  }
+
+  // All that every set may show has room, and one unit is as long both ways.
+  const prior = combine([], dims), reach = ellipse(plane, prior);
+  const points = [...centres, ...means.flat()].map((code) => project(plane, code)).concat([[reach.a, reach.a], [-reach.a, -reach.a]]);
+  const [[left, right], [low, high]] = [0, 1].map((i) => [Math.min(...points.map((p) => p[i])), Math.max(...points.map((p) => p[i]))]);
+  const scale = SIDE / (1.15 * Math.max(right - left, high - low));
+  const place = ([x, y]) => [SIDE / 2 + scale * (x - (left + right) / 2), SIDE / 2 - scale * (y - (low + high) / 2)];
+
+  function shape(posterior, kind) {
+    const { x, y, a, b, angle } = ellipse(plane, posterior), [cx, cy] = place([x, y]);
+    const turned = `translate(${cx} ${cy}) rotate(${(-180 * angle) / Math.PI})`;
+    return drawing("ellipse", { class: `lb-${kind}`, rx: scale * a, ry: scale * b, transform: turned });
+  }
+
+  function dot(code, kind, text) {
+    const [cx, cy] = place(project(plane, code));
+    return drawing("g", { class: `lb-${kind}` }, drawing("circle", { cx, cy, r: 3 }), drawing("text", { x: cx + 5, y: cy - 5 }, text));
+  }
+
+  function sample(kind) {
+    return drawing("svg", { class: "lb-sample", viewBox: "0 0 26 12", "aria-hidden": "true" }, drawing("ellipse", { class: `lb-${kind}`, cx: 13, cy: 6, rx: 12, ry: 5 }));
+  }
+
+  const nearest = (code) => labels.reduce((best, _, i) => (distance(code, centres[i]) < distance(code, centres[best]) ? i : best), 0);
+
+  function line(kind, title, found) {
+    const numbers = found.length === 0 ? ["–", "–", "–"] : found.some(({ missing }) => missing) ? ["none", "–", "–"] : [
+      (sum(found.map(deviation)) / found.length).toFixed(2),
+      (sum(found.map(nats)) / found.length).toFixed(1),
+      found.length === 1 && kind !== "prior" ? labels[nearest(found[0].mean)] : "–",
+    ];
+    return h("tr", { "data-row": kind }, h("th", { scope: "row" }, h("span", {}, sample(kind), title)), ...numbers.map((text) => h("td", {}, text)));
+  }
+
+  function draw() {
+    const set = names.indexOf(model.get("evidence")), used = model.get("used");
+    const experts = range(n).map((i) => ({ mean: means[set][i], logVar: logVars[set][i] }));
+    const chosen = used.map((i) => experts[i]);
+    const [product, exact] = [false, true].map((once) => combine(chosen, dims, once));
+    for (const control of [which, how, count]) control.show();
+    images.forEach(({ button, mark }, i) => {
+      const number = used.indexOf(i) + 1;
+      button.setAttribute("aria-pressed", number > 0);
+      button.setAttribute("aria-label", `image ${i + 1} of ${n}`);
+      mark.textContent = number || "–";
+    });
+    map.replaceChildren(
+      ...experts.map((expert, i) => shape(expert, used.includes(i) ? "one" : "other")), shape(prior, "prior"),
+      shape(product, "product"), ...(exact.missing ? [] : [shape(exact, "exact")]),
+      ...centres.map((code, i) => dot(code, i === nearest(product.mean) && used.length ? "centre lb-nearest" : "centre", labels[i])));
+    body.replaceChildren(
+      line("prior", "prior", [prior]), line("one", "one image", chosen),
+      line("product", "product", [product]), line("exact", "exact", [exact]));
+    readout.textContent = tell(used.length, product, exact.missing);
+    map.setAttribute("aria-label", `What the images say of their class, in a plane of the class code. ${readout.textContent}`);
+    if (lay && decode) redraw(set, used, chosen);
+  }
+
+  function tell(k, product, missing) {
+    if (k === 0) return "No evidence: the class code has only its prior.";
+    const start = `${k} ${k > 1 ? "images" : "image"} of evidence: the product lies nearest the digit ${labels[nearest(product.mean)]}.`;
+    if (missing === 0) return start;
+    return `${start} The exact combination does not exist for this evidence: in ${missing} of ${dims} dimensions the images together are less certain than the priors that have to be divided out, so no Gaussian is left.`;
+  }
+
+  // Column by column, with the class code of all used images up to it; only what has changed is decoded.
+  function redraw(set, used, chosen) {
+    const combination = model.get("combination");
+    images.forEach(({ canvas }, i) => lay(canvas, 1, [set * n + i]));
+    rows.forEach(({ source }, style) => lay(source, 1, [names.length * n + style]));
+    for (const column of range(n)) {
+      const k = used.indexOf(column) + 1, asked = k ? [set, combination, ...used.slice(0, k)].join() : "";
+      const code = k ? combine(chosen.slice(0, k), dims, combination === "exact") : null;
+      rows.forEach(({ drawn }, style) => {
+        const canvas = drawn[column], shown = code !== null && code.missing === 0;
+        canvas.setAttribute("aria-label", `style ${style + 1} with the class of ${k} ${k > 1 ? "images" : "image"}`);
+        canvas.setAttribute("aria-hidden", !shown);
+        canvas.parentElement.classList.toggle("lb-now", shown && k === used.length);
+        canvas.parentElement.classList.toggle("lb-blank", !shown);
+        if (canvas.dataset.asked !== asked) paint(canvas, shown ? decode(style, code.mean) : null);
+        canvas.dataset.asked = asked;
+      });
+    }
+    board.dataset.shown = [set, combination, ...used].join();
+  }
+
+  function paint(canvas, grey) {
+    canvas.width = width + 2; // clears it
+    if (grey === null) return;
+    const content = new ImageData(width, height);
+    grey.forEach((value, i) => content.data.set([255 * value, 255 * value, 255 * value, 255], 4 * i));
+    canvas.getContext("2d").putImageData(content, 1, 1);
+  }
+
+  el.append(h("figure", { class: "lb-widget lb-evidence", "aria-label": "The class posterior as evidence accumulates" },
+    h("div", { class: "lb-bar" }, which.element, count.element, how.element), board,
+    h("div", { class: "lb-below" }, map, h("div", {}, table, readout)), h("figcaption", {}, model.get("caption"))));
+  const stop = follow(model, ["evidence", "used", "combination"], draw);
+  Promise.all([sprites(model), unpackDecoder(model.get("decoder"), styles, dims, height * width)]).then((ready) => {
+    [lay, decode] = ready;
+    draw();
+  }, () => { board.replaceChildren("The pictures of this figure cannot be read; run the cell again."); });
+  return stop;
+}
+
+export default { render, combine, ellipse };
