@@ -15,7 +15,14 @@ from torch import nn
 import latentbook
 from latentbook import evaluation
 from latentbook.data import Digits, load_digits
-from latentbook.experiments import EXPERIMENTS, conditional_vae, mix_and_match, multi_level_vae, primer
+from latentbook.experiments import (
+    EXPERIMENTS,
+    conditional_vae,
+    mix_and_match,
+    multi_level_vae,
+    primer,
+    spatial_transformer,
+)
 from latentbook.experiments.run import Run, finished
 from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
 from latentbook.training import History
@@ -110,6 +117,7 @@ def test_the_experiments_by_name():
         "mix-and-match": mix_and_match,
         "conditional-vae": conditional_vae,
         "multi-level-vae": multi_level_vae,
+        "spatial-transformer": spatial_transformer,
     }
     wanted = ["deterministic", "concatenation", "batch-mask", "example-mask", "curriculum", "best"]
     assert [name for name in mix_and_match.VARIANTS if name in wanted] == wanted

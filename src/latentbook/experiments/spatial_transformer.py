@@ -1,0 +1,276 @@
+"""Chapter 04's experiment: a window learns to undo random shifts and scales, by a network or by plain gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from latentbook import evaluation
+from latentbook.data import Digits, load_digits
+from latentbook.experiments import states
+from latentbook.experiments.plain_localisation import plain_steps
+from latentbook.experiments.run import Run, finished
+from latentbook.experiments.timing import compare
+from latentbook.localisation import WINDOW, Localisation, LocalisationConfig, place
+from latentbook.schedules import one_cycle
+from latentbook.spatial_transformer import image_to_window, window_to_image
+from latentbook.training import History, Hook, TrainingRun, fit, initialise
+
+THRESHOLD_TEXT = (
+    "an exception, a NaN, or a trained network in whose windows the judge names no more digits than on the whole canvas"
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One variant of the localisation network and how it is trained."""
+
+    model: LocalisationConfig = field(default_factory=LocalisationConfig)
+    target: str = "cross_entropy"  # the term of the loss that trains; the others are only watched
+    examples: int = 20_000  # digits an epoch; scenes are new each time, so more digits add little
+    epochs: int = 3
+    batch_size: int = 128
+    learning_rate: float = 2e-3  # at its highest: one-cycle
+    reader_epochs: int = 2  # on all untouched digits, before the network's training; 0 where the reader learns with it
+
+
+@dataclass(frozen=True)
+class Descent:
+    """No network: gradient descent on the `where` of every single canvas, towards the untouched digit."""
+
+    start_scale: float = 1.5  # as the network's
+    blur: float = 0.0  # pixels: standard deviation with which both pictures are blurred at first, falling to 0 halfway
+    steps: int = 100  # of Adam
+    step_size: float = 0.05  # in log-scale and in halves of the canvas: a pixel a step
+    examples: int = 2000
+
+
+READER = Config()
+JOINT = Config(LocalisationConfig(reader_learns=True), reader_epochs=0)
+SMALL = 4.0  # the scale of a window of 10 of the canvas's 40 pixels: it touches nothing of most digits
+VARIANTS: dict[str, Config | Descent] = {
+    "reader": READER,
+    "pixels": replace(READER, target="pixels"),
+    "where": replace(READER, target="where"),
+    "reader-small": replace(READER, model=LocalisationConfig(start_scale=SMALL)),
+    "pixels-small": replace(READER, target="pixels", model=LocalisationConfig(start_scale=SMALL)),
+    "joint": JOINT,
+    "whole": replace(JOINT, model=replace(JOINT.model, looks="whole")),
+    "untrained": replace(READER, epochs=0, reader_epochs=0),
+    "descent": Descent(),
+    "descent-small": Descent(start_scale=SMALL),
+    "descent-blurred": Descent(blur=3.0),
+    "descent-small-blurred": Descent(start_scale=SMALL, blur=3.0),
+}
+
+
+def build(config: Config, seed: int = 0) -> Localisation:
+    """The variant's model with its initial weights drawn under a seed."""
+    return initialise(lambda: Localisation(config.model), seed)
+
+
+def train(
+    config: Config,
+    digits: Digits,
+    seed: int,
+    device: str = "cpu",
+    hooks: Sequence[Hook] = (),
+    progress: bool = True,
+    **options,
+) -> tuple[Localisation, History]:
+    """Teach the reader, then the network as its configuration says; returns the model and the network's history."""
+    model = build(config, seed)
+    common = {"batch_size": config.batch_size, "seed": seed, "device": device, "progress": progress}
+    if config.reader_epochs:
+        reader = model.reader.requires_grad_(True)
+        fit(reader, digits, epochs=config.reader_epochs, **common)
+        reader.requires_grad_(False)
+    shown = digits.take(slice(0, config.examples))
+    cycle = one_cycle(config.epochs * -(-len(shown) // config.batch_size))
+    history = fit(
+        model,
+        shown,
+        epochs=config.epochs,
+        learning_rate=lambda step: config.learning_rate * cycle(step),
+        weights={name: float(name == config.target) for name in ("cross_entropy", "pixels", "where")},
+        on_epoch_end=hooks,
+        **common,
+        **options,
+    )
+    return model, history
+
+
+class Windows:
+    """A hook that keeps `where` of some canvases before training and after every epoch: [n, 3] each."""
+
+    def __init__(self, canvas: Tensor):
+        self.canvas = canvas
+        self.where: list[Tensor] = []
+
+    @torch.no_grad()
+    def __call__(self, model: Localisation, history: History | None = None) -> None:
+        self.where.append(model.eval().where(self.canvas).cpu())
+
+
+# Gradient descent without a network
+
+
+def unplace(place: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+    """The `where` of (log scale, centre x, centre y): the inverse of `place`."""
+    scale = place[..., :1].exp()
+    return torch.cat([scale, -scale * place[..., 1:]], -1)
+
+
+def blurred(images: Float[Tensor, "n 1 height width"], deviation: float) -> Float[Tensor, "n 1 height width"]:
+    """Gaussian blur of so many pixels; none at 0."""
+    return gaussian_blur(images, 2 * round(3 * deviation) + 1, deviation) if deviation > 0.2 else images
+
+
+def descend(
+    canvas: Float[Tensor, "n 1 height width"],
+    target: Float[Tensor, "n 1 28 28"],
+    where: Float[Tensor, "n 3"],
+    steps: int = 100,
+    step_size: float = 0.05,
+    blur: float = 0.0,
+) -> Float[Tensor, "steps n 3"]:
+    """Move every window by Adam so that it shows its target, by squared distance; returns its `where` after each step.
+
+    blur: see `Descent`. A window whose gradient is zero stays where it is.
+    """
+    moved = place(where).detach().clone().requires_grad_()
+    optimizer, path = torch.optim.Adam([moved], lr=step_size), []
+    for step in range(steps):
+        deviation = blur * max(0.0, 1 - 2 * step / steps)
+        window = image_to_window(blurred(canvas, deviation), unplace(moved), WINDOW)
+        optimizer.zero_grad()
+        (window - blurred(target, deviation)).square().sum().backward()
+        optimizer.step()
+        path.append(unplace(moved.detach()))
+    return torch.stack(path)
+
+
+# Measures
+
+
+@torch.no_grad()
+def measures(canvas: Tensor, where: Tensor, true: Tensor, labels: Tensor) -> dict[str, float]:
+    """What the windows `where` show of their canvases, beside the whole canvas and the true windows.
+
+    missed_share: windows that hold less than half of their digit's ink. centre_error: the distance of the centres in
+    pixels of the canvas. scale_error: of the log-scales, and scale_bias their mean difference (below 0: too wide).
+    """
+    size = canvas.shape[-1]
+    whole = torch.tensor([1.0, 0.0, 0.0], device=canvas.device).expand(len(canvas), 3)
+    windows = {
+        name: image_to_window(canvas, w, WINDOW) for name, w in (("", where), ("canvas_", whole), ("true_", true))
+    }
+    covered = window_to_image(torch.ones_like(windows[""]), where, size)
+    ink = (covered * canvas).sum((1, 2, 3)) / canvas.sum((1, 2, 3))
+    error = place(where) - place(true)
+    return {f"{name}agreement": evaluation.agreement(window, labels) for name, window in windows.items()} | {
+        "centre_error": float(error[:, 1:].norm(dim=1).mean() * size / 2),
+        "scale_error": float(error[:, 0].abs().mean()),
+        "scale_bias": float(error[:, 0].mean()),
+        "missed_share": float((ink < 0.5).float().mean()),
+    }
+
+
+@torch.no_grad()
+def evaluate(model: Localisation, test: Digits, seed: int) -> dict[str, float]:
+    """The chapter's figures for one network, on new scenes of all given digits."""
+    model.eval()
+    canvas, true = model.scene(test.images, torch.Generator(test.images.device).manual_seed(seed + 1))
+    read = model.reader(model(canvas)).argmax(1) == test.labels
+    return measures(canvas, model.where(canvas), true, test.labels) | {"reader_accuracy": float(read.float().mean())}
+
+
+def evaluate_descent(config: Descent, test: Digits, seed: int) -> dict[str, float]:
+    """The same figures for windows that were moved one by one."""
+    test = test.take(slice(0, config.examples))
+    canvas, true = Localisation().scene(test.images, torch.Generator(test.images.device).manual_seed(seed + 1))
+    start = torch.tensor([config.start_scale, 0.0, 0.0], device=canvas.device).expand(len(canvas), 3)
+    path = descend(canvas, test.images, start, config.steps, config.step_size, config.blur)
+    return measures(canvas, path[-1], true, test.labels)
+
+
+def run(
+    variant: str,
+    seed: int,
+    *,
+    config: Config | Descent,
+    train: Digits,
+    test: Digits,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Run:
+    """Train (unless there is nothing to train) and evaluate one seed. Its `seconds` are those of the network's training."""
+    test = test.to(device)
+    if isinstance(config, Descent):
+        return Run(evaluate_descent(config, test, seed), None, 0.0)
+    if config.epochs == 0:
+        model: nn.Module = build(config, seed).to(device)
+        return Run(evaluate(model, test, seed), None, 0.0, model)
+    model, history = globals()["train"](config, train, seed, device, progress=progress)
+    metrics = evaluate(model, test, seed)
+    useless = config.model.looks == "window" and metrics["agreement"] <= metrics["canvas_agreement"]
+    return finished(metrics, f"agreement {metrics['agreement']:.1%}" if useless else None, history, model)
+
+
+# Speed
+
+
+def our_steps(digits: Digits, device: str = "cpu") -> Iterator[None]:
+    """An endless run of the library's own training steps of "reader": each `next` is one."""
+    training = TrainingRun(
+        build(READER).to(device).train(),
+        digits.to(device),
+        learning_rate=READER.learning_rate,
+        weights={"pixels": 0.0, "where": 0.0},
+    )
+    while True:
+        for batch in training.digits.batches(READER.batch_size, training.order):
+            if len(batch.labels) == READER.batch_size:
+                training.step(batch)
+                yield
+
+
+def bench(device: str = "cpu", rounds: int = 7, steps: int = 10) -> dict[str, Any]:
+    """Time our whole step against one image at a time, same batch size, in turns in this process: milliseconds a step."""
+    digits = load_digits("train", source="offline").take(slice(0, 1280))
+    return {"experiment": "spatial-transformer"} | compare(
+        our_steps(digits, device), plain_steps(digits), device, rounds, steps
+    )
+
+
+STATES = ("reader",)  # the variant whose trained state (seed 0) is shipped
+
+
+def state_path(variant: str, directory: str | Path | None = None) -> Path:
+    """Where the state of a variant stands (None: the shipped one)."""
+    return states.state_path("spatial-transformer", variant, directory)
+
+
+def save_state(
+    variant: str, digits: Digits, device: str = "cpu", progress: bool = True, directory: str | Path | None = None
+) -> Path:
+    """Train seed 0 of a variant as its configuration says and save its state, whole or not at all; returns the file.
+
+    directory: None ships it. `python -m latentbook weights spatial-transformer` does so for all of STATES.
+    """
+    path = state_path(variant, directory)
+    return states.save_state(path, variant, train, VARIANTS[variant], digits, device, progress)
+
+
+def load_state(variant: str) -> Localisation:
+    """The shipped model of a variant, in evaluation mode. Raises ValueError for one that is not shipped."""
+    return states.load_state(
+        state_path(variant), variant, STATES, lambda config: Localisation(LocalisationConfig(**config))
+    )
