@@ -30,7 +30,7 @@ class LocalisationConfig:
     canvas: int = 40  # pixels: the largest digit leaves it little room, the smallest gets lost on it
     smallest: float = 14.0  # pixels of a digit's tile: half of its 28, where interpolation does not yet skip pixels
     largest: float = 36.0
-    hidden_dim: int = 256
+    hidden_dim: int = 128
     start_scale: float = 1.5  # of the window before training, in the middle of the canvas: wide, so it sees most digits
     looks: str = "window"  # what the reader is shown: "window", or "whole", the canvas as it is (no transformer)
     reader_learns: bool = False  # True: the reader learns with the network, from nothing, as in the paper
@@ -39,7 +39,7 @@ class LocalisationConfig:
 class Reader(nn.Module):
     """A small classifier of digits that fill their 28 x 28 pixels."""
 
-    def __init__(self, hidden_dim: int = 256):
+    def __init__(self, hidden_dim: int = 64):
         super().__init__()
         self.layers = nn.Sequential(nn.Flatten(), dense(WINDOW**2, hidden_dim, norm=False), nn.Linear(hidden_dim, 10))
 

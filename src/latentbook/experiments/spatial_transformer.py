@@ -49,7 +49,7 @@ class Descent:
     blur: float = 0.0  # pixels: standard deviation with which both pictures are blurred at first, falling to 0 halfway
     steps: int = 100  # of Adam
     step_size: float = 0.05  # in log-scale and in halves of the canvas: a pixel a step
-    examples: int = 2000
+    examples: int = 1000
 
 
 READER = Config()
@@ -61,6 +61,7 @@ VARIANTS: dict[str, Config | Descent] = {
     "where": replace(READER, target="where"),
     "reader-small": replace(READER, model=LocalisationConfig(start_scale=SMALL)),
     "pixels-small": replace(READER, target="pixels", model=LocalisationConfig(start_scale=SMALL)),
+    "where-small": replace(READER, target="where", model=LocalisationConfig(start_scale=SMALL)),
     "joint": JOINT,
     "whole": replace(JOINT, model=replace(JOINT.model, looks="whole")),
     "untrained": replace(READER, epochs=0, reader_epochs=0),
@@ -148,10 +149,12 @@ def descend(
     moved = place(where).detach().clone().requires_grad_()
     optimizer, path = torch.optim.Adam([moved], lr=step_size), []
     for step in range(steps):
-        deviation = blur * max(0.0, 1 - 2 * step / steps)
-        window = image_to_window(blurred(canvas, deviation), unplace(moved), WINDOW)
+        if step % 10 == 0:  # blurring costs more than a step
+            deviation = blur * max(0.0, 1 - 2 * step / steps)
+            seen, wanted = blurred(canvas, deviation), blurred(target, deviation)
+        window = image_to_window(seen, unplace(moved), WINDOW)
         optimizer.zero_grad()
-        (window - blurred(target, deviation)).square().sum().backward()
+        (window - wanted).square().sum().backward()
         optimizer.step()
         path.append(unplace(moved.detach()))
     return torch.stack(path)
