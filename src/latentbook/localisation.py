@@ -30,7 +30,7 @@ class LocalisationConfig:
     canvas: int = 40  # pixels: the largest digit leaves it little room, the smallest gets lost on it
     smallest: float = 14.0  # pixels of a digit's tile: half of its 28, where interpolation does not yet skip pixels
     largest: float = 36.0
-    hidden_dim: int = 128
+    hidden_dim: int = 256
     start_scale: float = 1.5  # of the window before training, in the middle of the canvas: wide, so it sees most digits
     looks: str = "window"  # what the reader is shown: "window", or "whole", the canvas as it is (no transformer)
     reader_learns: bool = False  # True: the reader learns with the network, from nothing, as in the paper
@@ -67,8 +67,9 @@ class Localisation(nn.Module):
         if not c.start_scale > 1:
             raise ValueError(f"start_scale must be above 1, a window smaller than the canvas, got {c.start_scale}")
         self.network = nn.Sequential(
+            nn.AvgPool2d(2),  # a coarse look is enough to say where
             nn.Flatten(),
-            dense(c.canvas**2, c.hidden_dim, c.hidden_dim // 4, norm=False),
+            dense((c.canvas // 2) ** 2, c.hidden_dim, c.hidden_dim // 4, norm=False),
             nn.Linear(c.hidden_dim // 4, 3),
         )
         nn.init.zeros_(self.network[-1].weight)  # one window for every canvas, until something is learnt

@@ -34,7 +34,7 @@ def plain_steps(digits: Digits) -> Iterator[None]:
     """An endless run of plain training steps: each `next` is one."""
     model = Localisation()
     loader = DataLoader(PilDigits(digits), batch_size=128, shuffle=True, num_workers=0, drop_last=True)
-    optimizer = torch.optim.Adam(model.network.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(model.network.parameters(), lr=4e-3)
     while True:
         for images, labels in loader:
             canvases = torch.stack([scene(image) for image in images])

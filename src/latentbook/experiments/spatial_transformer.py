@@ -37,7 +37,7 @@ class Config:
     examples: int = 20_000  # digits an epoch; scenes are new each time, so more digits add little
     epochs: int = 3
     batch_size: int = 128
-    learning_rate: float = 2e-3  # at its highest: one-cycle
+    learning_rate: float = 4e-3  # at its highest: one-cycle
     reader_epochs: int = 2  # on all untouched digits, before the network's training; 0 where the reader learns with it
 
 
