@@ -59,7 +59,6 @@ VARIANTS: dict[str, Config | Descent] = {
     "pixels": replace(READER, target="pixels"),
     "where": replace(READER, target="where"),
     "reader-small": replace(READER, model=LocalisationConfig(start_scale=SMALL)),
-    "pixels-small": replace(READER, target="pixels", model=LocalisationConfig(start_scale=SMALL)),
     "where-small": replace(READER, target="where", model=LocalisationConfig(start_scale=SMALL)),
     "joint": JOINT,
     "whole": replace(JOINT, model=replace(JOINT.model, looks="whole")),
