@@ -23,7 +23,9 @@ from latentbook.schedules import one_cycle
 from latentbook.spatial_transformer import image_to_window, window_to_image
 from latentbook.training import History, Hook, TrainingRun, fit, initialise
 
-THRESHOLD_TEXT = "an exception, a NaN, or a trained network in whose windows the judge names fewer digits than the 65 % of the whole canvas"
+THRESHOLD_TEXT = (
+    "an exception, a NaN, or a network in whose windows the judge names fewer digits than the whole canvas's 65 %"
+)
 THRESHOLD = 0.65
 
 
