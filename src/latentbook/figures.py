@@ -87,13 +87,15 @@ def show_digits(
     return figure
 
 
-def draw_box(axes: Axes, where: Tensor, size: int, colour: str = COLOURS["attention"], dash: Any = "-") -> None:
-    """The box of one window, `where` [3], over a canvas of `size` pixels shown by imshow."""
+def draw_box(
+    axes: Axes, where: Tensor, size: int, colour: str = COLOURS["attention"], dash: Any = "-", clip: bool = False
+) -> None:
+    """The box of one window, `where` [3], over a canvas of `size` pixels shown by imshow; clip: not beyond the axes."""
     left, top, right, bottom = (
         box_corners(where.detach().cpu(), size) - 0.5
     ).tolist()  # imshow: centres at whole numbers
-    style = {"edgecolor": colour, "linestyle": dash, "linewidth": 1.6}
-    axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, clip_on=False, **style))
+    style = {"edgecolor": colour, "linestyle": dash, "linewidth": 1.6, "clip_on": clip}
+    axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, **style))
 
 
 def show_windows(
