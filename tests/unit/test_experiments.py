@@ -12,7 +12,14 @@ from unit_harness import assert_written_shapes_hold
 
 from latentbook import evaluation
 from latentbook.data import Digits, load_digits
-from latentbook.experiments import EXPERIMENTS, conditional_vae, mix_and_match, multi_level_vae, primer
+from latentbook.experiments import (
+    EXPERIMENTS,
+    conditional_vae,
+    mix_and_match,
+    multi_level_vae,
+    primer,
+    spatial_transformer,
+)
 from latentbook.experiments.run import Run, finished, learning_rate
 from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
 from latentbook.training import History, load_tensors
@@ -107,6 +114,7 @@ def test_the_experiments_by_name():
         "mix-and-match": mix_and_match,
         "conditional-vae": conditional_vae,
         "multi-level-vae": multi_level_vae,
+        "spatial-transformer": spatial_transformer,
     }
     wanted = ["deterministic", "concatenation", "batch-mask", "example-mask", "curriculum", "best"]
     assert [name for name in mix_and_match.VARIANTS if name in wanted] == wanted
@@ -168,14 +176,17 @@ def test_a_training_is_as_configured(experiment, train, monkeypatch):
     """The rate ends with the last of 4 epochs of 3 batches, the third of them smaller; what else is asked for reaches `fit`."""
     given, hooks = {}, [lambda model, history: None]
     monkeypatch.setattr("latentbook.experiments.run.fit", lambda model, digits, **options: given.update(options))
-    cycle = {} if experiment is primer else {"schedule": "one-cycle"}  # the primer's rate is always constant
-    config = dataclasses.replace(experiment.Config(), epochs=4, batch_size=20, learning_rate=1e-2, **cycle)
+    choices = {"schedule": "one-cycle", "reader_epochs": 0}  # where they are choices: some have one schedule for all
+    choices = {
+        entry.name: choices[entry.name] for entry in dataclasses.fields(experiment.Config) if entry.name in choices
+    }
+    config = dataclasses.replace(experiment.Config(), epochs=4, batch_size=20, learning_rate=1e-2, **choices)
     digits, options = train.take(slice(0, 50)), {"progress": False, "checkpoint": "here"}
     model, _ = experiment.train(config, digits, 8, "cuda:1", hooks=hooks, **options)
     expected = {"epochs": 4, "batch_size": 20, "seed": 8, "device": "cuda:1", "on_epoch_end": hooks, **options}
     assert {name: given[name] for name in expected} == expected
     rate = given["learning_rate"]
-    assert rate(11) > 1e-6 and rate(12) == pytest.approx(0 if cycle else 1e-2)
+    assert rate(11) > 1e-6 and rate(12) == pytest.approx(0 if config.schedule == "one-cycle" else 1e-2)
     initial = experiment.build(config, 8).state_dict()
     assert all(torch.equal(tensor, initial[name]) for name, tensor in model.state_dict().items())
 

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "latentbook"
 FLOORS = (
     ("data", "scenes", "distributions", "schedules"),
     ("spatial_transformer", "nets"),
-    ("mix_and_match", "conditional_vae", "multi_level_vae", "air", "vae"),
+    ("mix_and_match", "conditional_vae", "multi_level_vae", "localisation", "air", "vae"),
     ("training", "evaluation"),
     ("experiments",),
     ("profiles", "figures", "diagrams", "widgets", "numbers", "notebooks", "__main__"),
