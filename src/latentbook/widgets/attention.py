@@ -81,7 +81,11 @@ class AttentionWindow(SceneWidget):
 
     def still(self) -> Figure:
         side, gap = 2.05, 0.3  # inches: every picture is drawn to the scale of the scene
-        margin, across, tall = MARGIN * side, 3 * side + 2 * MARGIN * side + 2 * gap, (1 + 2 * MARGIN) * side + 0.25
+        margin, across, tall = (
+            MARGIN * side,
+            3 * side + 2 * MARGIN * side + 2 * gap + 0.03,
+            (1 + 2 * MARGIN) * side + 0.25,
+        )
         figure, rooms, left = Figure(figsize=(across, tall)), [], 0.0
         for picture, title, edge in (
             (self.picture(), "scene", margin),

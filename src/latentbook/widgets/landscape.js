@@ -7,20 +7,32 @@ const LEVELS = 9;
 const RATES = [0.1, 100];
 const STEPS = 400;
 
-// Mean squared error of a crop, and its slope along both places at which the scene is read, summed over the crop.
-function errorOn(picture, target, across, down) {
+// A picture with two empty pixels on every side, so that reading it needs no question whether it has ended.
+function framed({ values, width, height }) {
+  const stride = width + 4, all = new Float64Array(stride * (height + 4));
+  for (let y = 0; y < height; y++) all.set(values.subarray(y * width, (y + 1) * width), (y + 2) * stride + 2);
+  return { all, stride, width, height };
+}
+
+// Where a crop reads a framed picture along one axis.
+function reading(count, scale, shift, size) {
+  const { low, part } = axis(count, scale, shift, size);
+  return { from: low.map((pixel) => clamp(pixel, -2, size) + 2), part };
+}
+
+// Mean squared error of a crop, and its slopes along both axes of the scene, in pixels.
+function errorOn({ all, stride }, target, across, down) {
   const size = target.width;
   let loss = 0, slopeX = 0, slopeY = 0;
   for (let j = 0; j < size; j++) {
-    const row = down.low[j], b = down.part[j];
+    const row = down.from[j] * stride, b = down.part[j];
     for (let i = 0; i < size; i++) {
-      const column = across.low[i], a = across.part[i];
-      const one = valueAt(picture, column, row), two = valueAt(picture, column + 1, row);
-      const three = valueAt(picture, column, row + 1), four = valueAt(picture, column + 1, row + 1);
-      const top = one + a * (two - one), low = three + a * (four - three);
+      const k = row + across.from[i], a = across.part[i];
+      const right = all[k + 1] - all[k], rightBelow = all[k + stride + 1] - all[k + stride];
+      const top = all[k] + a * right, low = all[k + stride] + a * rightBelow;
       const off = top + b * (low - top) - target.values[j * size + i];
       loss += off * off;
-      slopeX += off * ((1 - b) * (two - one) + b * (four - three));
+      slopeX += off * (right + b * (rightBelow - right));
       slopeY += off * (low - top);
     }
   }
@@ -30,19 +42,19 @@ function errorOn(picture, target, across, down) {
 
 // Loss at a `where`, and its gradient with respect to the two shifts.
 function lossAt(picture, target, where) {
-  const [s, x, y] = invert(where), size = target.width;
-  const { loss, slope } = errorOn(picture, target, axis(size, s, x, picture.width), axis(size, s, y, picture.height));
-  return { loss, slope: [(-slope[0] * picture.width) / 2 / where[0] || 0, (-slope[1] * picture.height) / 2 / where[0] || 0] };
+  const [s, x, y] = invert(where), size = target.width, { width, height } = picture;
+  const { loss, slope } = errorOn(framed(picture), target, reading(size, s, x, width), reading(size, s, y, height));
+  return { loss, slope: [slope[0] * width, slope[1] * height].map((along) => -along / 2 / where[0] || 0) };
 }
 
 // The losses of windows of one scale with centres on a grid over the view, row by row, and where they have no slope at all.
 function landscape(picture, target, scale, count = GRID) {
-  const s = invert([scale, 0, 0])[0], at = (k) => ((2 * k) / (count - 1) - 1) * VIEW;
-  const axes = (size) => Array.from({ length: count }, (_, k) => axis(target.width, s, at(k), size));
-  const across = axes(picture.width), down = axes(picture.height);
+  const s = invert([scale, 0, 0])[0], at = (k) => ((2 * k) / (count - 1) - 1) * VIEW, paper = framed(picture);
+  const [across, down] = [picture.width, picture.height].map((size) =>
+    Array.from({ length: count }, (_, k) => reading(target.width, s, at(k), size)));
   const losses = new Float32Array(count * count), flat = new Uint8Array(count * count);
   for (let j = 0; j < count; j++) for (let i = 0; i < count; i++) {
-    const { loss, slope } = errorOn(picture, target, across[i], down[j]);
+    const { loss, slope } = errorOn(paper, target, across[i], down[j]);
     losses[j * count + i] = loss;
     flat[j * count + i] = slope[0] === 0 && slope[1] === 0;
   }

@@ -3,6 +3,7 @@
 import math
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import traitlets
@@ -113,7 +114,7 @@ class GradientExplorer(SceneWidget):
     def still(self) -> Figure:
         side, gap, pad = 2.05, 0.3, 0.25  # inches
         wide = (1 + 2 * MARGIN) * side
-        across, tall, small = 2.5 * wide + 2 * gap, wide + pad, 0.5 * wide - pad
+        across, tall, small = 2.5 * wide + 2 * gap + 0.03, wide + pad, 0.5 * wide - pad
         figure = Figure(figsize=(across, tall))
 
         def room(x: float, y: float, size: float):
@@ -145,12 +146,12 @@ class GradientExplorer(SceneWidget):
     def draw_ground(self, axes: Axes) -> None:
         """The landscape in the scene's pixels: contour lines, hatched where it is level."""
         height, width = self.size
-        losses, level = self.landscape()
-        x, y = (torch.linspace(-MARGIN * n, (1 + MARGIN) * n, len(losses)) for n in (width, height))
+        losses, level = (values.numpy() for values in self.landscape())
+        x, y = (np.linspace(-MARGIN * n, (1 + MARGIN) * n, len(losses)) for n in (width, height))
         depth = (losses.max() - losses) / (losses.max() - losses.min() + 1e-12)
         axes.contourf(x, y, depth**2, levels=50, cmap="gray_r", vmin=0, vmax=1 / 0.6)
         axes.contour(x, y, losses, levels=9, colors="#666666", linewidths=0.7)
-        hatched = axes.contourf(x, y, level.float(), levels=(0.5, 1.5), colors="none", hatches=["////"])
+        hatched = axes.contourf(x, y, level * 1.0, levels=(0.5, 1.5), colors="none", hatches=["////"])
         hatched.set(edgecolor="#aaaaaa", linewidth=0)
         axes.add_patch(Rectangle((0, 0), width, height, fill=False, edgecolor="#777777", linestyle=":"))
         axes.text(x[0], y[0] - 0.02 * height, "loss for every shift", va="bottom", fontsize=9.5, color="#444444")

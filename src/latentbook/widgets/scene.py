@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
 import torch
 import traitlets
 from matplotlib.axes import Axes
@@ -25,7 +24,7 @@ class SceneWidget(StaticWidget):
     packing = traitlets.Dict().tag(sync=True)
     scene = traitlets.Int(0).tag(sync=True)
     window = traitlets.Int(28).tag(sync=True)
-    where = traitlets.Tuple((3.0, 0.0, 0.0)).tag(sync=True)
+    where = traitlets.Any((3.0, 0.0, 0.0)).tag(sync=True)  # three floats; checked below
 
     @traitlets.validate("where")
     def _check_where(self, proposal: dict) -> tuple[float, float, float]:
@@ -84,10 +83,10 @@ def pixel_count(name: str, value: Any) -> int:
     return value
 
 
-def show_picture(axes: Axes, picture: Tensor | np.ndarray, title: str, margin: float = 0.0) -> None:
+def show_picture(axes: Axes, picture: Tensor, title: str, margin: float = 0.0) -> None:
     """A picture [height, width] as dark ink on white with pixel edges at whole numbers, and an empty margin around it."""
     height, width = picture.shape
-    axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", extent=(0, width, height, 0))
+    axes.imshow(picture.numpy(), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", extent=(0, width, height, 0))
     axes.add_patch(Rectangle((0, 0), width, height, fill=False, edgecolor="#bbbbbb", linewidth=0.8))
     axes.set(xlim=(-margin * width, (1 + margin) * width), ylim=((1 + margin) * height, -margin * height))
     axes.text(0, -0.02 * height, title, va="bottom", fontsize=9.5, color="#444444")
