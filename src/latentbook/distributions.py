@@ -1,4 +1,4 @@
-"""Distributions in closed form: the diagonal Gaussian by its mean and log-variance."""
+"""Distributions in closed form: the diagonal Gaussian by its mean and log-variance, labels, and counts of objects."""
 
 from __future__ import annotations
 
@@ -200,3 +200,30 @@ def check_temperature(temperature: float) -> None:
         raise ValueError(
             f"temperature must be positive and finite, got {temperature}: lower it towards 0 for harder draws"
         )
+
+
+def presence_log_probs(
+    logits: Float[Tensor, "*batch steps"], floor: float = 0.0
+) -> tuple[Float[Tensor, "*batch steps"], Float[Tensor, "*batch steps"]]:
+    """log p and log(1 - p) of each step's presence, p = floor + (1 - 2 floor) sigmoid(logits), so p lies in [floor, 1 - floor].
+
+    A floor keeps both outcomes in play, and with them their gradients, whatever the logits are.
+    Raises ValueError for a floor outside [0, 0.5).
+    """
+    if not 0 <= floor < 0.5:
+        raise ValueError(f"floor must be in [0, 0.5), so that presence can still follow its logits, got {floor}")
+    on, off = F.logsigmoid(logits), F.logsigmoid(-logits)
+    if floor == 0:
+        return on, off
+    low, span = logits.new_tensor(floor).log(), math.log1p(-2 * floor)
+    return torch.logaddexp(low, span + on), torch.logaddexp(low, span + off)
+
+
+def count_posterior(logits: Float[Tensor, "*batch steps"], floor: float = 0.0) -> Float[Tensor, "*batch counts"]:
+    """log q(n) of the number of objects, n = 0..steps, where presence stops at the first absence (Eslami et al., 2016, 2.1).
+
+    q(n) = p_1 ... p_n (1 - p_(n+1)), and p_1 ... p_steps for the last: exp sums to 1. In logarithms throughout, so a
+    count that is as good as impossible has a finite log q and a gradient. floor: as in presence_log_probs.
+    """
+    on, off = presence_log_probs(logits, floor)
+    return F.pad(on.cumsum(-1), (1, 0)) + F.pad(off, (0, 1))

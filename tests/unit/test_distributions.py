@@ -1,6 +1,9 @@
-"""The diagonal Gaussian and the Gumbel-softmax against torch's own, Monte Carlo and finite differences."""
+"""The diagonal Gaussian, the Gumbel-softmax and counts against torch's own, Monte Carlo and finite differences."""
 
 from __future__ import annotations
+
+import itertools
+import math
 
 import pytest
 import torch
@@ -14,9 +17,11 @@ from latentbook.distributions import (
     DiagonalGaussian,
     bernoulli_nll,
     check_temperature,
+    count_posterior,
     gumbel_softmax,
     label_kl,
     one_hot,
+    presence_log_probs,
     standard_normal,
 )
 
@@ -280,3 +285,52 @@ def test_bernoulli_nll_is_computed_in_the_targets_precision():
 def test_bernoulli_nll_compares_images_of_one_shape():
     with pytest.raises(ValueError, match=r"one shape, got \[2, 3\] and \[3\]"):
         bernoulli_nll(torch.zeros(2, 3), torch.zeros(3))
+
+
+# Counts
+
+
+def brute_counts(p: list[float]) -> list[float]:
+    """q(n) by all 2^N patterns of presence, each counted up to its first zero."""
+    q = [0.0] * (len(p) + 1)
+    for pattern in itertools.product((0, 1), repeat=len(p)):
+        n = (*pattern, 0).index(0)
+        q[n] += math.prod(p[i] if present else 1 - p[i] for i, present in enumerate(pattern))
+    return q
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-8, 8), min_size=1, max_size=5), st.floats(0, 0.49))
+def test_the_count_posterior_is_the_sum_over_all_patterns_of_presence(logits, floor):
+    p = [floor + (1 - 2 * floor) / (1 + math.exp(-logit)) for logit in logits]
+    log_q = count_posterior(torch.tensor(logits, dtype=torch.float64), floor)
+    torch.testing.assert_close(log_q.exp(), torch.tensor(brute_counts(p), dtype=torch.float64), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1, 0.3])
+def test_the_count_posterior_sums_to_one_and_has_gradients_at_extremes(floor):
+    logits = torch.tensor([[50.0, -50, 0], [1e4, 1e4, 1e4], [-1e4, 50, -50], [-200, -200, 200]], requires_grad=True)
+    log_q = count_posterior(logits, floor)
+    torch.testing.assert_close(log_q.exp().sum(-1), torch.ones(4))
+    assert log_q.isfinite().all()
+    (-log_q[:, 0].sum()).backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[0, 0] > (0.99 if floor == 0 else 0)  # as good as impossible, and still pulled back
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.2])
+def test_gradients_of_the_count_posterior_by_finite_differences(floor):
+    logits = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda logits: count_posterior(logits, floor), logits)
+
+
+def test_presence_stays_between_floor_and_one_less_floor():
+    on, off = presence_log_probs(torch.tensor([-1e3, -1.0, 0.0, 1.0, 1e3]), 0.3)
+    torch.testing.assert_close(on.exp() + off.exp(), torch.ones(5))
+    torch.testing.assert_close(on.exp()[[0, 2, 4]], torch.tensor([0.3, 0.5, 0.7]))
+
+
+@pytest.mark.parametrize("floor", [-0.1, 0.5, math.nan])
+def test_a_floor_that_leaves_no_room_is_refused(floor):
+    with pytest.raises(ValueError, match=r"floor must be in \[0, 0.5\)"):
+        count_posterior(torch.zeros(2, 3), floor)

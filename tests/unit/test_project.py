@@ -23,6 +23,7 @@ FLOORS = (
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
 SIDEWAYS = {  # rooms that may stand on their neighbours
+    "scenes": {"data"},
     "experiments": {"experiments"},
     "evaluation": {"training"},
     "widgets": {"widgets", "figures"},

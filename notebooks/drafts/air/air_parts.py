@@ -1,0 +1,151 @@
+"""What Attend, Infer, Repeat is made of: its sizes and choices, the recurrent cell, and the VAE of a single window.
+
+`AIRConfig()` has the sizes and priors of a well-known tutorial and counts exactly, which that one does not; `TUTORIAL` is the
+tutorial's own choice in everything.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from latentbook.distributions import check_temperature
+
+OUTPUTS = ("sigmoid", "clamped", "absolute", "linear")
+OBJECTIVES = ("exact", "reinforce", "concrete")
+LIKELIHOODS = ("gaussian", "bernoulli")
+EDGE = 1e-3  # a Bernoulli's mean keeps this far from 0 and 1: an empty canvas would make any ink infinitely unlikely
+
+
+@dataclass(frozen=True)
+class AIRConfig:
+    """Sizes and choices; the defaults are the tutorial's unless the comment says otherwise."""
+
+    canvas: int = 50  # pixels of a scene, in height and width
+    window: int = 24  # pixels of a window: a digit's size in the scene
+    steps: int = 3  # objects at most: one more than there are, so that stopping has to be learnt
+    hidden_dim: int = 256  # of the recurrent network's two layers and of its state
+    what_dim: int = 20
+    what_hidden_dim: int = 400
+    output: str = "sigmoid"  # what keeps a window's pixels in range; the others: see WhatVAE
+    output_bias: float = -3.0  # of the sigmoid: windows start almost black, so that using one costs little
+    likelihood: str = "gaussian"  # "bernoulli": grey values as means, the canvas clamped to [EDGE, 1 - EDGE]
+    variance: float = 0.36  # of the Gaussian: a pixel that is off by 1 costs 1.4 nats
+    kl_weight: float = 0.7  # together with that variance it makes the objective no bound
+    presence_prior: float = 0.01  # an object must save as much as log(99) nats, or it is not used
+    where_mean: tuple[float, float, float] = (3.0, 0.0, 0.0)  # prior, and start: a third of the canvas, at its middle
+    where_var: tuple[float, float, float] = (0.01, 1.0, 1.0)  # prior: all digits of about one size, and anywhere
+    first_presence: float = 2.0  # initial logit: objects are used before they are any good
+    first_log_var: float = -3.0  # of where, at the start
+    scale_range: tuple[float, float] | None = (1.0, 8.0)  # the tutorial has None: a scale that reaches 0 ends the run
+    log_var_range: tuple[float, float] | None = (-8.0, 1.0)  # of where and what; None there, and so may overflow
+    objective: str = "exact"  # the tutorial has "reinforce"
+    learnt_baseline: bool = True  # for "reinforce": a second recurrent network predicts the cost
+    published: bool = False  # for "reinforce": True for the tutorial's own masks and reward (air_objectives.reinforce)
+    temperature: float = 1.0  # for "concrete"
+    floor: float = 0.3  # presence starts in [floor, 1 - floor]: else it saturates before windows are any good
+    floor_steps: int = 900  # over which that floor sinks to 0; the tutorial has none
+
+
+EXACT = AIRConfig()
+TUTORIAL = AIRConfig(objective="reinforce", published=True, scale_range=None, log_var_range=None, floor=0.0)
+
+
+class Recurrent(nn.Module):
+    """[image, previous z, state] - hidden - hidden - [outputs, next state], with ReLUs.
+
+    The first layer is one layer in two parts, so that the image's share of it is computed once for all steps.
+    """
+
+    def __init__(self, pixels: int, z_dim: int, hidden_dim: int, outputs: int):
+        super().__init__()
+        self.sizes = (outputs, hidden_dim)
+        self.of_image = nn.Linear(pixels, hidden_dim)
+        self.of_rest = nn.Linear(z_dim + hidden_dim, hidden_dim, bias=False)
+        bound = (pixels + z_dim + hidden_dim) ** -0.5  # as torch starts a layer of all these inputs
+        for parameter in (*self.of_image.parameters(), *self.of_rest.parameters()):
+            nn.init.uniform_(parameter, -bound, bound)
+        self.second = nn.Linear(hidden_dim, hidden_dim)
+        self.last = nn.Linear(hidden_dim, outputs + hidden_dim)
+
+    def forward(
+        self,
+        projected: Float[Tensor, "batch hidden"],
+        z: Float[Tensor, "batch z"],
+        state: Float[Tensor, "batch hidden"],
+    ) -> tuple[Float[Tensor, "batch outputs"], Float[Tensor, "batch hidden"]]:
+        """One step: outputs and the next state. projected: `of_image` of the images [batch, pixels]."""
+        hidden = F.relu(projected + self.of_rest(torch.cat((z, state), 1)))
+        return self.last(F.relu(self.second(hidden))).to(z).split(self.sizes, dim=1)
+
+
+class WhatVAE(nn.Module):
+    """The VAE of a window of `size` pixels. output: what keeps the decoded pixels in range.
+
+    "sigmoid" of the layer plus `bias`; "clamped" to [0, 1], where pixels outside get no gradient; "absolute", the layer's
+    absolute value; "linear", the layer as it is, which starts at zero.
+    """
+
+    def __init__(self, size: int, hidden_dim: int, what_dim: int, output: str = "sigmoid", bias: float = -3.0):
+        super().__init__()
+        self.size, self.output, self.bias = size, output, bias
+        self.encoder = nn.Sequential(nn.Linear(size**2, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 2 * what_dim))
+        self.decoder = nn.Sequential(nn.Linear(what_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, size**2))
+        if output == "linear":
+            nn.init.zeros_(self.decoder[-1].weight)
+            nn.init.zeros_(self.decoder[-1].bias)
+
+    def encode(
+        self, windows: Float[Tensor, "batch 1 size size"]
+    ) -> tuple[Float[Tensor, "batch what"], Float[Tensor, "batch what"]]:
+        """Mean and log-variance of q(what | window)."""
+        return self.encoder(windows.flatten(1)).to(windows).chunk(2, dim=1)
+
+    def decode(self, what: Float[Tensor, "batch what"]) -> Float[Tensor, "batch 1 size size"]:
+        """The mean of a window."""
+        pixels = self.decoder(what).to(what).view(-1, 1, self.size, self.size)
+        if self.output == "sigmoid":
+            return torch.sigmoid(pixels + self.bias)
+        if self.output == "clamped":
+            return pixels.clamp(0, 1)
+        return pixels.abs() if self.output == "absolute" else pixels
+
+
+def check_images(images: Tensor, canvas: int) -> None:
+    """Raises ValueError unless images are [batch >= 1, 1, canvas, canvas] in [0, 1], without NaN."""
+    if images.ndim != 4 or images.shape[1:] != (1, canvas, canvas) or len(images) == 0:
+        raise ValueError(
+            f"images must be [batch, 1, {canvas}, {canvas}] with at least one scene, got {list(images.shape)}; "
+            "another size of scenes needs another AIRConfig(canvas=...) and training"
+        )
+    low, high = images.aminmax()
+    if not (low >= 0 and high <= 1):  # also false for NaN
+        raise ValueError(
+            f"images must hold grey values in [0, 1] without NaN, got {low:.3g} to {high:.3g}: rescale them"
+        )
+
+
+def check_config(c: AIRConfig) -> None:
+    """Raises ValueError for a choice that does not exist, or numbers out of range."""
+    for name, allowed in (("objective", OBJECTIVES), ("output", OUTPUTS), ("likelihood", LIKELIHOODS)):
+        if getattr(c, name) not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(c, name)!r}")
+    for name in ("window", "steps", "hidden_dim", "what_dim", "what_hidden_dim", "floor_steps"):
+        if getattr(c, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(c, name)}")
+    low, high = c.scale_range or (1e-9, math.inf)
+    for fine, rule in (
+        (c.window <= c.canvas, "window must be no larger than canvas"),
+        (0 < c.presence_prior < 1, "presence_prior must be in (0, 1)"),
+        (min(*c.where_var, c.variance) > 0, "where_var and variance must be positive"),
+        (0 <= c.floor < 0.5, "floor must be in [0, 0.5)"),
+        (0 < low <= c.where_mean[0] <= high, "scale_range must be positive and hold the first of where_mean"),
+    ):
+        if not fine:
+            raise ValueError(f"{rule}, got {c}")
+    check_temperature(c.temperature)
