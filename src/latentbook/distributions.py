@@ -1,4 +1,4 @@
-"""Distributions in closed form: the diagonal Gaussian by its mean and log-variance, labels, and counts of objects."""
+"""Distributions in closed form: the diagonal Gaussian by its mean and log-variance."""
 
 from __future__ import annotations
 
