@@ -19,7 +19,7 @@ FLOORS = (
     ("mix_and_match", "conditional_vae", "multi_level_vae", "air", "vae"),
     ("training", "evaluation"),
     ("experiments",),
-    ("profiles", "figures", "widgets", "numbers", "notebooks", "__main__"),
+    ("profiles", "figures", "multi_level_figures", "widgets", "numbers", "notebooks", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
 SIDEWAYS = {  # rooms that may stand on their neighbours
@@ -27,6 +27,7 @@ SIDEWAYS = {  # rooms that may stand on their neighbours
     "evaluation": {"training"},
     "widgets": {"widgets", "figures"},
     "figures": {"profiles"},
+    "multi_level_figures": {"figures"},
     "notebooks": {"profiles"},
     "__main__": {"profiles", "numbers", "notebooks", "figures"},
 }
