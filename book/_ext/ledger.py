@@ -19,7 +19,8 @@ RESULTS = Path("src/latentbook/results")
 EXPERIMENTS = Path("src/latentbook/experiments")
 SHARES = (  # metrics whose names begin so are fractions of 1, shown as per cent
     *("agreement", "accuracy", "asked_agreement", "other_label_wins", "source_digit_wins", "follows_", "z_probe"),
-    *("class_probe", "style_probe", "variance_share", "count_accuracy", "box_iou", "slant_kept", "thickness_kept"),
+    *("class_probe", "style_probe", "variance_share", "count_accuracy", "box_iou"),
+    *("placed", "unseen_", "generated_follows", "table_"),
 )
 TITLES = {
     "primer": "Variational autoencoders, a primer",
@@ -45,6 +46,13 @@ LABELS = {
     "asked_agreement_shuffled": "same, asked digits shuffled",
     "other_label_wins": "new label wins",
     "source_digit_wins": "old digit wins",
+    **{f"follows_class_k{k}": f"follows class, k = {k}" for k in (1, 2, 5, 10)},
+    "follows_style": "follows style, k = 1",
+    **{f"follows_style_k{k}": f"follows style, k = {k}" for k in (2, 5, 10)},
+    "class_probe_single": "class probe, single images",
+    "style_probe": "style probe",
+    "slant_kept": "slant kept, correlation",
+    "thickness_kept": "thickness kept, correlation",
     "variance_share_z": "variance from z",
     "variance_share_mask": "variance from the mask",
     "variance_share_interaction": "variance from both",

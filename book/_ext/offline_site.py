@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 WIDGETS = HERE.parents[1] / "src" / "latentbook" / "widgets"
-SHARED = "base.js"
+SHARED = ("base.js", "sampling.js", "scene.js")  # in this order, in front of every figure
 EXPORT = re.compile(r"^export default (?=\{)", re.MULTILINE)
 WIDGET_STATE = re.compile(r'<script type="application/vnd\.jupyter\.widget-[^>]*>.*?</script>', re.DOTALL)
 FIRST = """<!doctype html>
@@ -29,16 +29,17 @@ def bundle(widgets: Path, boot: Path) -> str:
     """One classic script from the ES modules in `widgets`.
 
     A page opened from the folder (file://) may not load ES modules. So each module is wrapped, unchanged but for its
-    `export default {...}`, in a function that returns that object; base.js goes in front of it as in a notebook.
+    `export default {...}`, in a function that returns that object; what they share goes in front of them as in a notebook.
 
     Raises ValueError for a module that imports something or exports anything but one default object.
     """
-    base = (widgets / SHARED).read_text(encoding="utf-8")
-    if MODULE_WORDS.search(base):
-        raise ValueError(f"{SHARED} must neither import nor export: it is put in front of every widget module")
     parts = []
+    for name in SHARED:
+        parts.append((widgets / name).read_text(encoding="utf-8"))
+        if MODULE_WORDS.search(parts[-1]):
+            raise ValueError(f"{name} must neither import nor export: it is put in front of every widget module")
     for path in sorted(widgets.glob("*.js")):
-        if path.name == SHARED:
+        if path.name in SHARED:
             continue
         module = path.read_text(encoding="utf-8")
         body, exports = EXPORT.subn("return ", module)
@@ -46,10 +47,11 @@ def bundle(widgets: Path, boot: Path) -> str:
             raise ValueError(
                 f"{path.name} must have exactly one `export default {{...}}` and no other import or export"
             )
-        parts.append(f'widgets["{path.stem}"] = (() => {{\n{base}\n{body}\n}})();\n')
+        parts.append(f'widgets["{path.stem}"] = (() => {{\n{body}\n}})();\n')
     return (
-        '(() => {\n"use strict";\nconst widgets = {};\n'
+        '(() => {\n"use strict";\nconst widgets = {};\n(() => {\n'
         + "\n".join(parts)
+        + "})();\n"
         + boot.read_text(encoding="utf-8")
         + "})();\n"
     )

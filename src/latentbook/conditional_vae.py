@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from latentbook.data import Batch
+from latentbook.data import Batch, flat_pixels
 from latentbook.distributions import (
     DiagonalGaussian,
     bernoulli_nll,
@@ -150,8 +150,7 @@ class ConditionalVAE(nn.Module):
         `temperature` overrides the configured one; noise [batch, latent] and uniform [batch, classes] may be passed in.
         """
         c = self.config
-        x, labels = batch.images.flatten(1), batch.labels
-        check_images(x, c.pixels)
+        x, labels = flat_pixels(batch.images, c.pixels), batch.labels
         check_labels(labels, c.n_classes, len(x))
         check_temperature(temperature := c.temperature if temperature is None else temperature)
         logits = self.classify(x, generator)
@@ -213,16 +212,13 @@ class ConditionalVAE(nn.Module):
     @torch.no_grad()
     def predict(self, images: Float[Tensor, "batch 1 28 28"]) -> Int[Tensor, " batch"]:
         """The most probable class of each image: no draw, no noise."""
-        x = images.flatten(1)
-        check_images(x, self.config.pixels)
-        return self.classifier(x).argmax(1)
+        return self.classifier(flat_pixels(images, self.config.pixels)).argmax(1)
 
     def infer(
         self, images: Float[Tensor, "batch 1 28 28"], labels: Int[Tensor, " batch"] | None = None
     ) -> DiagonalGaussian:
         """q(z | x, y) with the predicted class unless labels are given."""
-        x = images.flatten(1)
-        check_images(x, self.config.pixels)
+        x = flat_pixels(images, self.config.pixels)
         labels = self.predict(images) if labels is None else labels
         check_labels(labels, self.config.n_classes, len(x), unlabelled=False)
         return self.encode(x, one_hot(labels, x, self.config.n_classes))
@@ -236,17 +232,6 @@ class ConditionalVAE(nn.Module):
         if z is None:
             z = standard_normal((len(labels), self.config.latent_dim), like, generator)
         return self.decode(z, one_hot(labels, like, self.config.n_classes)).sigmoid().view(-1, 1, 28, 28)
-
-
-def check_images(x: Tensor, pixels: int) -> None:
-    """Raises ValueError unless x is [batch >= 1, pixels] in [0, 1] without NaN, as the Bernoulli likelihood needs it."""
-    if x.ndim != 2 or x.shape[1] != pixels or len(x) == 0:
-        raise ValueError(f"images must hold {pixels} pixels in at least one row, got {list(x.shape)}")
-    low, high = x.aminmax()
-    if not (low >= 0 and high <= 1):  # also false for NaN
-        raise ValueError(
-            f"images must hold grey values in [0, 1] for the cross-entropy, got {low:.3g} to {high:.3g}: divide by their range"
-        )
 
 
 def check_labels(labels: Tensor, n_classes: int, n: int, unlabelled: bool = True) -> None:

@@ -46,6 +46,22 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
+def flat_pixels(images: Tensor, pixels: int, name: str = "images") -> Float[Tensor, "batch pixels"]:
+    """Images [batch, ...] as rows of pixels.
+
+    Raises ValueError unless there is at least one, each of so many pixels, all in [0, 1] and none of them NaN.
+    """
+    if images.ndim < 2 or len(images) == 0 or images[0].numel() != pixels:
+        raise ValueError(f"{name} must hold {pixels} pixels for each of at least one example, got {list(images.shape)}")
+    low, high = images.aminmax()
+    if not (low >= 0 and high <= 1):  # also false for NaN
+        raise ValueError(
+            f"{name} must hold grey values in [0, 1] without NaN, got {low:.3g} to {high:.3g}: "
+            "divide bytes by 255, undo a normalisation"
+        )
+    return images.flatten(1)
+
+
 class OfflineDigitsWarning(UserWarning):
     """MNIST could not be had; scikit-learn's digits stand in for it."""
 

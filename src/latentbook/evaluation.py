@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -148,6 +149,7 @@ def probe(
     kind: "linear" (logistic regression) or "mlp" (one hidden layer of 256 units), both of scikit-learn, on standardised
     codes. Codes should be SAMPLED from the posterior, as the decoder receives them. Raises ValueError for another kind.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
@@ -161,7 +163,11 @@ def probe(
         )
     else:
         raise ValueError(f"kind must be linear or mlp, got {kind!r}")
-    fitted = make_pipeline(StandardScaler(), classifier).fit(train_codes.cpu().numpy(), train_labels.cpu().numpy())
+    fitted = make_pipeline(StandardScaler(), classifier)
+    with warnings.catch_warnings():
+        # expected: the cap on the iterations is deliberate, so that all codes are read with the same patience
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted.fit(train_codes.cpu().numpy(), train_labels.cpu().numpy())
     return float(fitted.score(test_codes.cpu().numpy(), test_labels.cpu().numpy()))
 
 

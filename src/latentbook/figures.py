@@ -17,6 +17,7 @@ from matplotlib.path import Path
 from torch import Tensor
 
 from latentbook.data import Digits
+from latentbook.spatial_transformer import box_corners
 
 COLOURS = {
     "data": "#0072B2",
@@ -29,6 +30,11 @@ COLOURS = {
 }
 BACKWARD = "#8a2f00"  # gradients in diagrams, always dashed
 HATCHES = {"data": "", "condition": "////", "latent": "...."}
+BOXES = (
+    (COLOURS["attention"], "-"),
+    ("#444444", (0, (3, 2))),
+    (COLOURS["data"], (0, (1, 1))),
+)  # told apart by dashes too
 
 
 def use_style() -> None:
@@ -78,6 +84,47 @@ def show_digits(
         axes.xaxis.tick_top()
         axes.set_xticks([30 * i + 14 for i in range(columns)], column_labels)
     axes.tick_params(length=0)
+    return figure
+
+
+def draw_box(
+    axes: Axes, where: Tensor, size: int, colour: str = COLOURS["attention"], dash: Any = "-", clip: bool = False
+) -> None:
+    """The box of one window, `where` [3], over a canvas of `size` pixels shown by imshow; clip: not beyond the axes."""
+    left, top, right, bottom = (
+        box_corners(where.detach().cpu(), size) - 0.5
+    ).tolist()  # imshow: centres at whole numbers
+    style = {"edgecolor": colour, "linestyle": dash, "linewidth": 1.6, "clip_on": clip}
+    axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, **style))
+
+
+def show_windows(
+    canvas: Tensor, boxes: Mapping[str, Tensor], rows: Mapping[str, Tensor], scale: float = 0.95
+) -> Figure:
+    """Canvases with boxes, and beneath them a row of what each window shows.
+
+    canvas: [n, 1, size, size]; boxes: up to three name -> where [n, 3]; rows: name -> images [n, 1, height, width]. A row of
+    a box's name carries that box's colour and dash.
+    """
+    every, size = {"canvas": canvas} | dict(rows), canvas.shape[-1]
+    figure, panels = plt.subplots(
+        len(every), len(canvas), figsize=(scale * len(canvas) + 0.8, scale * len(every)), squeeze=False
+    )
+    styles = dict(zip(boxes, BOXES, strict=False))
+    for line, (name, images) in zip(panels, every.items(), strict=True):
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        for panel, image in zip(line, images.detach().cpu(), strict=True):
+            panel.imshow(image[0], vmin=0, vmax=1)
+            panel.set(xticks=[], yticks=[])
+            panel.grid(False)
+            panel.spines[:].set(visible=True, color="#bbbbbb")
+            if name in styles:
+                colour, dash = styles[name]
+                panel.spines[:].set(color=colour, linestyle=dash, linewidth=1.6)
+    for i, panel in enumerate(panels[0]):
+        for name, where in boxes.items():
+            draw_box(panel, where[i], size, *styles[name])
+    figure.subplots_adjust(wspace=0.12, hspace=0.12)
     return figure
 
 
@@ -348,14 +395,16 @@ def draw_label(axes: Axes, x: float, y: float) -> None:
 def draw_label_flow(as_prediction: bool) -> Figure:
     """The conditional VAE, its label an input or a prediction, and where the terms of its loss arise.
 
-    As a prediction the classifier learns from the label (cross-entropy) and, along the dashed arrow, from the reconstruction.
+    As an input it is shown to encoder and decoder. As a prediction only the decoder gets it, and the classifier learns from
+    the label (cross-entropy) and, along the dashed arrow, from the reconstruction.
     """
     if not as_prediction:
         figure, axes = sheet(13.4, 3.8, 0.67)
-        draw_lane(axes, 2.05, r"q(z\,|\,x)")
-        draw_label(axes, 7.0, 0.45)
-        axes.text(5.9, 0.45, "the label, given with the image", fontsize=9, va="center", ha="right")
-        route(axes, [(8.4, 0.45), (10.0, 0.45), (10.0, 1.65)])
+        draw_lane(axes, 2.05, r"q(z\,|\,x, y)")
+        draw_label(axes, 6.0, 0.45)
+        axes.text(6.0, 0.7, "the label, given with the image", fontsize=9, va="bottom", ha="center")
+        route(axes, [(5.1, 0.45), (2.2, 0.45), (2.2, 1.65)])
+        route(axes, [(7.4, 0.45), (10.0, 0.45), (10.0, 1.65)])
         return figure
     figure, axes = sheet(13.4, 5.6, 0.67)
     top, low = 3.85, 1.4
@@ -421,4 +470,30 @@ def draw_mixing(mask: Sequence[bool]) -> Figure:
         axes.text(x + n * w + 0.15, 2.55, f"kept elsewhere\n({n - len(drawn)} of {n})", fontsize=8, va="center")
         axes.text(x + n * w + 0.15, 0.95, target, fontsize=8, va="center")
         arrow(axes, (x + n * w / 2, 2.1), (x + n * w / 2, 1.55))
+    return figure
+
+
+def draw_spatial_transformer() -> Figure:
+    """The three parts of a spatial transformer between a canvas and its reader, and the way of the gradient back through them."""
+    figure, axes = sheet(13.4, 4.3, 0.67)
+    y, low = 3.2, 1.55
+    axes.text(0.6, y, "canvas", color=COLOURS["data"], fontsize=11, va="center", ha="center")
+    box(axes, 7.3, y, "sampler\nbilinear", 1.6, 0.8, COLOURS["attention"])
+    axes.text(9.35, y, "window", color=COLOURS["data"], fontsize=11, va="center", ha="center")
+    box(axes, 11.1, y, "reader", colour=COLOURS["class"])
+    axes.text(12.95, y, "loss", fontsize=11, va="center", ha="center")
+    for start, end in ((1.1, 6.4), (8.2, 8.75), (9.95, 10.25), (11.95, 12.6)):
+        arrow(axes, (start, y), (end, y))
+    box(axes, 2.4, low, "localisation\nnetwork", 1.7, 0.8, COLOURS["attention"])
+    axes.text(4.35, low, "where\n$(s, t_x, t_y)$", color=COLOURS["attention"], fontsize=10, va="center", ha="center")
+    box(axes, 7.3, low, "grid: window pixel\nto canvas coordinates", 2.9, 0.8, COLOURS["attention"])
+    route(axes, [(0.6, y - 0.3), (0.6, low), (1.45, low)])
+    arrow(axes, (3.35, low), (3.7, low))
+    arrow(axes, (5.0, low), (5.75, low))
+    arrow(axes, (7.3, low + 0.45), (7.3, y - 0.45))
+    back = [(12.95, y - 0.3), (12.95, 0.55), (2.4, 0.55), (2.4, low - 0.5)]
+    route(axes, back, dashed=True)
+    axes.text(
+        7.6, 0.63, "gradient: through reader, sampler and grid", color=BACKWARD, fontsize=9, va="bottom", ha="center"
+    )
     return figure

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from latentbook.data import Batch
+from latentbook.data import Batch, flat_pixels
 from latentbook.distributions import DiagonalGaussian, bernoulli_nll, standard_normal
 from latentbook.nets import dense
 
@@ -77,15 +77,6 @@ def check_alpha(alpha: int, hidden_dim: int) -> None:
         raise ValueError(f"alpha must be an int between 0 and hidden_dim={hidden_dim}, got {alpha!r}")
 
 
-def check_pixels(name: str, pixels: Tensor, size: int) -> None:
-    """Raises ValueError unless pixels are [batch >= 1, size] in [0, 1], without NaN."""
-    if pixels.ndim != 2 or pixels.shape[1] != size or len(pixels) == 0:
-        raise ValueError(f"{name} must be [batch, {size}] with at least one row, got {list(pixels.shape)}")
-    low, high = pixels.aminmax()
-    if not (low >= 0 and high <= 1):  # also false for NaN
-        raise ValueError(f"{name} must hold grey values in [0, 1] without NaN, got values from {low:.3g} to {high:.3g}")
-
-
 class MixAndMatch(nn.Module):
     """The conditional VAE of the original tutorial, with its mask as an argument and its two choices switchable."""
 
@@ -115,8 +106,7 @@ class MixAndMatch(nn.Module):
 
     def split(self, images: Float[Tensor, "batch 1 28 28"]) -> tuple[Tensor, Tensor]:
         """The top of each image and its bottom: data [batch, 500], condition [batch, 284]."""
-        pixels = images.flatten(1)
-        check_pixels("images", pixels, self.config.data_dim + self.config.condition_dim)
+        pixels = flat_pixels(images, self.config.data_dim + self.config.condition_dim)
         return pixels[:, : self.config.data_dim], pixels[:, self.config.data_dim :]
 
     def mask(
@@ -185,8 +175,7 @@ class MixAndMatch(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "batch data"]:
         """Completions: decoder means [batch, 500] in [0, 1] for given bottoms, z from the prior unless passed in."""
-        check_pixels("condition", condition, self.config.condition_dim)
-        features = self.condition_encoder(condition)
+        features = self.condition_encoder(flat_pixels(condition, self.config.condition_dim, "condition"))
         if z is None:
             noise = standard_normal((len(condition), self.config.latent_dim), condition, generator)
             z = self.prior(features).sample(noise)
@@ -214,5 +203,5 @@ class Completer(nn.Module):
 
     def sample(self, condition: Tensor, *, generator: torch.Generator | None = None) -> Float[Tensor, "batch data"]:
         """The one completion [batch, 500] in [0, 1] this model has for each bottom."""
-        check_pixels("condition", condition, self.config.condition_dim)
+        condition = flat_pixels(condition, self.config.condition_dim, "condition")
         return self.decoder(self.condition_encoder(condition)).sigmoid()

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
-from latentbook.data import Batch
+from latentbook.data import Batch, flat_pixels
 from latentbook.distributions import (
     DiagonalGaussian,
     bernoulli_nll,
@@ -89,9 +89,7 @@ class MultiLevelVAE(nn.Module):
 
     def encode(self, images: Float[Tensor, "batch 1 28 28"]) -> tuple[DiagonalGaussian, DiagonalGaussian]:
         """q(s | x) [batch, style], and what each image alone says of its class, q(c | x) [batch, class]."""
-        x = images.flatten(1)
-        check_images(x, self.config)
-        hidden = self.encoder(x)
+        hidden = self.encoder(flat_pixels(images, self.config.pixels))
         class_log_var = self.class_log_var(hidden)
         if self.config.exact:
             class_log_var = -F.softplus(-class_log_var)  # a precision of 1 + exp(...): the prior's, and some evidence
@@ -274,14 +272,3 @@ def check_config(c: MultiLevelVAEConfig) -> None:
     for name in ("noise_std", "init_std", "group_size"):
         if getattr(c, name) < 0:
             raise ValueError(f"{name} must not be negative, got {getattr(c, name)}")
-
-
-def check_images(x: Tensor, c: MultiLevelVAEConfig) -> None:
-    """Raises ValueError unless x is [batch >= 1, pixels], without NaN, and in [0, 1] for the Bernoulli likelihood."""
-    if x.ndim != 2 or x.shape[1] != c.pixels or len(x) == 0:
-        raise ValueError(f"images must hold {c.pixels} pixels in at least one row, got {list(x.shape)}")
-    low, high = x.aminmax()
-    if not (low >= 0 and high <= 1):  # also false for NaN
-        raise ValueError(
-            f"images must hold grey values in [0, 1], as the decoder's sigmoid does, got {low:.3g} to {high:.3g}: rescale them"
-        )

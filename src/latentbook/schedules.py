@@ -28,20 +28,20 @@ def linear(length: float, start: float = 0.0, end: float = 1.0) -> Schedule:
     return lambda step: start + (end - start) * min(1.0, step / length)
 
 
-def one_cycle(total: int, warmup: float = 0.1, floor: float = 0.0) -> Schedule:
-    """A learning-rate factor: straight up to 1 over the first `warmup` share of `total` steps, then half a cosine to `floor`.
+def one_cycle(total: int, warmup: float = 0.1, floor: float = 0.0, peak: float = 1.0) -> Schedule:
+    """A learning rate: straight up to `peak` over the first `warmup` share of `total` steps, then half a cosine down.
 
-    Smith and Topin (2018), with the straight line and the cosine that torch's OneCycleLR has.
-    Raises ValueError unless total > 0 and 0 <= warmup < 1.
+    It ends at the share `floor` of `peak`. Smith and Topin (2018), with the straight line and the cosine of torch's
+    OneCycleLR. Raises ValueError unless total > 0 and 0 <= warmup < 1.
     """
     if total <= 0 or not 0 <= warmup < 1:
         raise ValueError(f"total must be positive and warmup in [0, 1), got total={total}, warmup={warmup}")
     rise = warmup * total
 
-    def factor(step: int) -> float:
+    def rate(step: int) -> float:
         if step < rise:
-            return (step + 1) / (rise + 1)
+            return peak * ((step + 1) / (rise + 1))
         progress = min(1.0, (step - rise) / (total - rise))
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+        return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
 
-    return factor
+    return rate

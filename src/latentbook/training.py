@@ -282,10 +282,16 @@ def config_of(model: nn.Module) -> dict[str, Any]:
     return asdict(config) if is_dataclass(config) else {}
 
 
-def save_weights(path: str | Path, model: nn.Module, **notes: Any) -> None:
-    """Write a model's weights with its configuration (and notes) in the metadata: safetensors, whole or not at all."""
+def save_weights(path: str | Path, model: nn.Module, half: bool = False, **notes: Any) -> None:
+    """Write a model's weights with its configuration (and notes) in the metadata: safetensors, whole or not at all.
+
+    half: in 16 bits, which a model of 32 bits reads back rounded to three decimal places of each weight's own size.
+    """
     metadata = {"model": type(model).__name__, "config": config_of(model), **notes}
-    save_tensors(Path(path), model.state_dict(), metadata)
+    tensors = model.state_dict()
+    if half:
+        tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+    save_tensors(Path(path), tensors, metadata)
 
 
 def load_weights(path: str | Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentbook.data import Batch
+from latentbook.data import Batch, flat_pixels
 from latentbook.distributions import DiagonalGaussian, bernoulli_nll, standard_normal
 from latentbook.nets import dense
 
@@ -39,13 +39,8 @@ class VAE(nn.Module):
             self.neighbours = Neighbours(c.pixels, c.neighbours)
 
     def encode(self, images: Float[Tensor, "batch 1 28 28"]) -> DiagonalGaussian:
-        """q(z | x): a Gaussian over z for every image. Raises ValueError for another number of pixels or an empty batch."""
-        x = images.flatten(1)
-        if len(x) == 0 or x.shape[1] != self.config.pixels:
-            raise ValueError(
-                f"images must hold {self.config.pixels} pixels in at least one row, got {list(images.shape)}"
-            )
-        hidden = self.encoder(x)
+        """q(z | x): a Gaussian over z for every image. Raises ValueError for images that `flat_pixels` refuses."""
+        hidden = self.encoder(flat_pixels(images, self.config.pixels))
         return DiagonalGaussian(self.mean(hidden), self.log_var(hidden))
 
     def decode(self, z: Float[Tensor, "*batch latent"], seen: Tensor | None = None) -> Float[Tensor, "*batch 784"]:

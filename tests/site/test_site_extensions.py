@@ -46,7 +46,8 @@ def test_the_bundle_holds_every_widget_word_for_word():
     ["const a = 1;", "import x from 'y';\nexport default { a };", "export const b = 1;\nexport default { b };"],
 )
 def test_the_bundle_refuses_what_it_cannot_wrap(tmp_path, module):
-    (tmp_path / "base.js").write_text("const shared = 1;")
+    for name in offline.SHARED:
+        (tmp_path / name).write_text("const shared = 1;")
     (tmp_path / "figure.js").write_text(module)
     with pytest.raises(ValueError, match=r"figure\.js must have exactly one"):
         offline.bundle(tmp_path, harness.ROOT / "book" / "_ext" / "boot.js")

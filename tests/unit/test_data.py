@@ -7,7 +7,9 @@ import functools
 import gzip
 import hashlib
 import inspect
+import math
 import os
+import re
 import socket
 import struct
 import threading
@@ -15,7 +17,6 @@ import time
 import warnings
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -23,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentbook import data
-from latentbook.data import Batch, Digits, OfflineDigitsWarning, load_digits
+from latentbook.data import Batch, Digits, OfflineDigitsWarning, flat_pixels, load_digits
 
 SIZES = {"train": 7, "t10k": 3}
 
@@ -53,15 +54,6 @@ def surroundings(monkeypatch, tmp_path):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(data.platformdirs, "user_cache_dir", lambda *_: str(tmp_path / "cache"))
     set_mirrors(monkeypatch)
-
-
-@pytest.fixture
-def plain():
-    """The library without the shape checks of the test run, which would speak before its own errors."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def set_mirrors(monkeypatch, *addresses: str) -> None:
@@ -297,7 +289,7 @@ def test_unknown_split(split):
 
 
 @pytest.mark.parametrize("source", ["sklearn", "MNIST", None])
-def test_unknown_source(plain, source):
+def test_unknown_source(source):
     with pytest.raises(ValueError, match=f"source must be one of auto, mnist, offline, got {source!r}"):
         load_digits("test", source=source)
 
@@ -436,3 +428,40 @@ def test_take_and_to_keep_the_provenance():
     assert part.labels.tolist() == digits.labels[[5, 2]].tolist() and torch.equal(part.images[1], digits.images[2])
     assert (part.source, part.sha256, part.split) == (digits.source, digits.sha256, "test")
     assert len(digits.take(slice(0, 9))) == 9
+
+
+# What a model is given
+
+
+@pytest.mark.parametrize("images", [torch.rand(3, 1, 28, 28).round(), torch.rand(1, 784)], ids=["images", "one row"])
+def test_flat_pixels_keep_their_order(images):
+    found = flat_pixels(images, 784)
+    assert torch.equal(found, images.reshape(-1, 784))
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 28, 28), (2, 1, 28, 27), (2, 3, 28, 28), (2, 783), (784,), ()])
+def test_the_wrong_number_of_pixels(shape):
+    message = f"condition must hold 784 pixels for each of at least one example, got {list(shape)}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        flat_pixels(torch.zeros(shape), 784, "condition")
+
+
+@pytest.mark.parametrize(
+    ("value", "given"),
+    [
+        (math.nan, "nan to nan"),
+        (-0.01, "-0.01 to 0.5"),
+        (1.5, "0.5 to 1.5"),
+        (255.0, "0.5 to 255"),
+        (math.inf, "to inf"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 783])
+def test_pixels_outside_0_and_1(value, given, place):
+    images = torch.full((2, 784), 0.5)
+    images[1, place] = value
+    message = (
+        rf"^images must hold grey values in \[0, 1\] without NaN, got .*{given}: divide bytes by 255, undo a norm.*$"
+    )
+    with pytest.raises(ValueError, match=message):
+        flat_pixels(images.view(2, 1, 28, 28), 784)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical, Normal, kl_divergence
+from unit_harness import normal
 
 from latentbook.distributions import (
     DiagonalGaussian,
@@ -22,15 +22,6 @@ from latentbook.distributions import (
 
 numbers = st.floats(-5, 5, width=32)
 pairs = st.lists(st.tuples(numbers, numbers, numbers, numbers, numbers), min_size=1, max_size=8)
-
-
-@pytest.fixture
-def plain():
-    """The library without the shape checks of the test run, which would speak before its own errors."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def as_normal(gaussian: DiagonalGaussian) -> Normal:
@@ -125,7 +116,7 @@ def test_standard_normal_follows_shape_and_precision():
 
 
 @pytest.mark.parametrize("shapes", [((2, 3), (3, 2)), ((2, 3), (3,)), ((1, 3), (2, 3))])
-def test_shapes_must_agree(plain, shapes):
+def test_shapes_must_agree(shapes):
     with pytest.raises(ValueError, match="mean and log_var must have one shape, got "):
         DiagonalGaussian(*(torch.zeros(shape) for shape in shapes))
 
@@ -149,10 +140,6 @@ def test_extremes_stay_finite():
 
 
 # Classes
-
-
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 @settings(max_examples=60, deadline=None)
@@ -290,6 +277,6 @@ def test_bernoulli_nll_is_computed_in_the_targets_precision():
     assert logits.grad.dtype == torch.bfloat16 and logits.grad.any()
 
 
-def test_bernoulli_nll_compares_images_of_one_shape(plain):
+def test_bernoulli_nll_compares_images_of_one_shape():
     with pytest.raises(ValueError, match=r"one shape, got \[2, 3\] and \[3\]"):
         bernoulli_nll(torch.zeros(2, 3), torch.zeros(3))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.neural_network import MLPClassifier
 from torch import nn
+from unit_harness import normal, uniform
 
 from latentbook import evaluation
 from latentbook.data import Batch, Digits, load_digits
@@ -29,24 +31,6 @@ from latentbook.evaluation import (
     variance_shares,
 )
 from latentbook.training import initialise, load_tensors
-
-
-@pytest.fixture
-def plain():
-    """The library without the shape checks of the test run, which would speak before its own errors."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
-
 
 # The judge
 
@@ -234,6 +218,18 @@ def test_only_an_mlp_reads_a_bent_boundary():
         return z, (z.norm(dim=1) > 1.18).long()
 
     assert probe(*ring(1), *ring(2)) < 0.65 and probe(*ring(1), *ring(2), kind="mlp") > 0.85
+
+
+def test_probe_keeps_to_itself_that_its_iterations_are_capped_and_nothing_else(monkeypatch):
+    z, fitted, fit = normal(1000, 20), [], MLPClassifier.fit
+    labels = (z @ normal(20, 10, seed=2)).argmax(1)
+    monkeypatch.setattr(MLPClassifier, "fit", lambda self, *data: fitted.append(self) or fit(self, *data))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        probe(z, labels, z, labels, kind="mlp")
+    assert fitted[0].n_iter_ == fitted[0].max_iter and said == []
+    with pytest.warns(UserWarning, match="batch_size"):
+        probe(z[:100], labels[:100], z, labels, kind="mlp")
 
 
 def test_probe_refuses_another_kind():

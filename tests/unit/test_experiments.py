@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from unit_harness import assert_written_shapes_hold
 
-import latentbook
 from latentbook import evaluation
 from latentbook.data import Digits, load_digits
-from latentbook.experiments import EXPERIMENTS, conditional_vae, mix_and_match, multi_level_vae, primer
-from latentbook.experiments.run import Run, finished
+from latentbook.experiments import (
+    EXPERIMENTS,
+    conditional_vae,
+    mix_and_match,
+    multi_level_vae,
+    primer,
+    spatial_transformer,
+)
+from latentbook.experiments.run import Run, finished, learning_rate
 from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
-from latentbook.training import History
+from latentbook.training import History, load_tensors
 from latentbook.vae import VAEConfig
 
 
@@ -110,6 +114,7 @@ def test_the_experiments_by_name():
         "mix-and-match": mix_and_match,
         "conditional-vae": conditional_vae,
         "multi-level-vae": multi_level_vae,
+        "spatial-transformer": spatial_transformer,
     }
     wanted = ["deterministic", "concatenation", "batch-mask", "example-mask", "curriculum", "best"]
     assert [name for name in mix_and_match.VARIANTS if name in wanted] == wanted
@@ -157,12 +162,33 @@ def test_the_kl_weight_is_the_originals_annealing():
 
 
 def test_the_learning_rate_is_constant_or_one_cycle():
-    constant = mix_and_match.learning_rate(mix_and_match.Config(), 60_000)
+    constant = learning_rate(mix_and_match.Config(), 100)
     assert {constant(step) for step in (0, 10, 10**6)} == {1e-4}
-    config = mix_and_match.Config(epochs=10, batch_size=100, learning_rate=1e-2, schedule="one-cycle")
-    cycle = mix_and_match.learning_rate(config, 950)  # 10 batches an epoch, the last of 50: 100 steps
+    cycle = learning_rate(mix_and_match.Config(learning_rate=1e-2, schedule="one-cycle"), 100)
     assert cycle(10) == pytest.approx(1e-2) and cycle(0) == pytest.approx(1e-2 / 11)
     assert cycle(55) == pytest.approx(5e-3) and cycle(100) == pytest.approx(0) and cycle(99) > 0
+    with pytest.raises(ValueError, match="schedule must be one of constant, one-cycle, got 'cosine'"):
+        learning_rate(mix_and_match.Config(schedule="cosine"), 100)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_a_training_is_as_configured(experiment, train, monkeypatch):
+    """The rate ends with the last of 4 epochs of 3 batches, the third of them smaller; what else is asked for reaches `fit`."""
+    given, hooks = {}, [lambda model, history: None]
+    monkeypatch.setattr("latentbook.experiments.run.fit", lambda model, digits, **options: given.update(options))
+    choices = {"schedule": "one-cycle", "reader_epochs": 0}  # where they are choices: some have one schedule for all
+    choices = {
+        entry.name: choices[entry.name] for entry in dataclasses.fields(experiment.Config) if entry.name in choices
+    }
+    config = dataclasses.replace(experiment.Config(), epochs=4, batch_size=20, learning_rate=1e-2, **choices)
+    digits, options = train.take(slice(0, 50)), {"progress": False, "checkpoint": "here"}
+    model, _ = experiment.train(config, digits, 8, "cuda:1", hooks=hooks, **options)
+    expected = {"epochs": 4, "batch_size": 20, "seed": 8, "device": "cuda:1", "on_epoch_end": hooks, **options}
+    assert {name: given[name] for name in expected} == expected
+    rate = given["learning_rate"]
+    assert rate(11) > 1e-6 and rate(12) == pytest.approx(0 if config.schedule == "one-cycle" else 1e-2)
+    initial = experiment.build(config, 8).state_dict()
+    assert all(torch.equal(tensor, initial[name]) for name, tensor in model.state_dict().items())
 
 
 def test_the_curriculum_falls_from_the_condition_alone_to_alpha():
@@ -309,19 +335,54 @@ def test_an_interrupted_training_is_no_result():
     assert (result.metrics, result.failed, result.seconds) == ({"a": 1.0}, None, 2.0)
 
 
+# Shipped states
+
+SHIPPING = [name for name, experiment in EXPERIMENTS.items() if hasattr(experiment, "STATES")]
+
+
+@pytest.mark.parametrize("name", SHIPPING)
+def test_a_state_is_shipped_and_loaded_again(name, train, tmp_path, monkeypatch):
+    experiment, variants = EXPERIMENTS[name], EXPERIMENTS[name].VARIANTS
+    monkeypatch.setattr(evaluation, "WEIGHTS", tmp_path)
+    for variant in experiment.STATES:
+        monkeypatch.setitem(variants, variant, small(variants[variant]))
+        path = experiment.save_state(variant, train, progress=False)
+        assert path == experiment.state_path(variant) == tmp_path / f"{name}-{variant}.safetensors"
+        stored, notes = load_tensors(path)
+        assert (notes["variant"], notes["seed"]) == (variant, 0)
+        assert notes["data"] == {"source": "offline", "hash": train.sha256}
+        loaded, (trained, _) = experiment.load_state(variant), experiment.train(variants[variant], train, 0)
+        assert type(loaded) is type(trained) and loaded.config == trained.config and not loaded.training
+        state = loaded.state_dict()
+        for key, tensor in trained.state_dict().items():  # to the bit, or rounded where 16 bits are stored
+            assert torch.equal(state[key], tensor.to(stored[key].dtype).to(tensor.dtype))
+    assert len(list(tmp_path.iterdir())) == len(experiment.STATES)  # nothing half-written beside them
+    elsewhere = experiment.save_state(variant, train, progress=False, directory=tmp_path / "elsewhere")
+    assert elsewhere == experiment.state_path(variant, tmp_path / "elsewhere") == tmp_path / "elsewhere" / path.name
+    tensors, other_notes = load_tensors(elsewhere)
+    assert other_notes == notes and all(torch.equal(tensor, stored[key]) for key, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("name", SHIPPING)
+def test_an_interrupted_training_ships_nothing(name, train, tmp_path, monkeypatch):
+    monkeypatch.setattr("latentbook.experiments.run.fit", lambda *_, **__: History(interrupted=True))
+    with pytest.raises(KeyboardInterrupt):
+        EXPERIMENTS[name].save_state(EXPERIMENTS[name].STATES[0], train, progress=False, directory=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", SHIPPING)
+def test_states_that_are_not_shipped(name):
+    experiment = EXPERIMENTS[name]
+    other = next(variant for variant in experiment.VARIANTS if variant not in experiment.STATES)
+    message = f"^a trained state is shipped of {', '.join(experiment.STATES)}, not of '{other}': train it with `train`$"
+    with pytest.raises(ValueError, match=message):
+        experiment.load_state(other)
+
+
 # Shapes
 
 SHAPES = """
-import sys
-from beartype import BeartypeConf, beartype
-from jaxtyping import install_import_hook
-
-import builtins
-builtins._check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int where a float is meant, as PEP 484 says
-install_import_hook("latentbook", "builtins._check")
-
-import torch
-torch.set_num_threads(1)
 from latentbook import evaluation
 from latentbook.data import Batch, load_digits
 from latentbook.distributions import DiagonalGaussian
@@ -361,24 +422,8 @@ wrong = [
     lambda: evaluation.agreement(torch.rand(4, 1, 28, 28), torch.arange(5)),
     lambda: judge(torch.rand(4, 784)),
 ]
-for number, call in enumerate(wrong):
-    try:
-        call()
-    except Exception as error:
-        assert type(error).__name__ == "TypeCheckError", (number, error)
-    else:
-        raise AssertionError(f"wrong shape {number} was let through")
-print("shapes hold")
 """
 
 
 def test_the_written_shapes_are_the_real_ones(tmp_path):
-    source = str(Path(latentbook.__file__).parents[1])
-    result = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{SHAPES}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == 0 and result.stdout.strip() == "shapes hold", result.stderr
+    assert_written_shapes_hold(SHAPES, tmp_path)

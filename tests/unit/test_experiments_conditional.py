@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from unit_harness import normal, seeded
 
 from latentbook import evaluation
 from latentbook.conditional_vae import UNLABELLED, ConditionalVAE, ConditionalVAEConfig
@@ -19,7 +19,7 @@ from latentbook.distributions import gumbel_softmax
 from latentbook.experiments import conditional_vae, plain, timing
 from latentbook.experiments.conditional_vae import VARIANTS, Config
 from latentbook.nets import count_parameters
-from latentbook.training import History, TrainingRun, initialise, load_tensors
+from latentbook.training import History, TrainingRun, initialise
 
 # The probe's batch size is made for more codes than there are here.
 pytestmark = pytest.mark.filterwarnings("ignore:Got `batch_size` less than 1")
@@ -46,17 +46,9 @@ def small(config: Config, **changes) -> Config:
     return dataclasses.replace(config, **changes)
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def build(**choices) -> ConditionalVAE:
     choices = {"hidden_dim": 16, "latent_dim": 4} | choices
     return initialise(lambda: ConditionalVAE(ConditionalVAEConfig(**choices)), 0).eval()
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=seeded(seed))
 
 
 # Variants
@@ -237,14 +229,6 @@ def test_too_many_labels(config, whole):
 # Schedules
 
 
-def test_the_learning_rate_is_constant_or_one_cycle():
-    constant = conditional_vae.learning_rate(Config(), 1000)
-    assert {constant(step) for step in (0, 10, 10**6)} == {1e-3}
-    cycle = conditional_vae.learning_rate(Config(learning_rate=1e-2, schedule="one-cycle"), 100)
-    assert cycle(10) == pytest.approx(1e-2) and cycle(0) == pytest.approx(1e-2 / 11)
-    assert cycle(55) == pytest.approx(5e-3) and cycle(100) == pytest.approx(0) and cycle(99) > 0
-
-
 def test_the_temperature_falls_by_the_same_factor_at_every_step():
     config = VARIANTS["hard-annealed"]
     value = conditional_vae.temperature(config, 50)
@@ -269,14 +253,12 @@ def test_temperature_and_weights_reach_the_loss(train, monkeypatch):
     conditional_vae.train(small(Config()), train, 0, progress=False)
     assert seen == [None] * 3  # the model's own
 
-    given = {}
-    monkeypatch.setattr(conditional_vae, "fit", lambda *args, **options: given.update(options))
     weights = {"cross_entropy": 2.0, "label_kl": 3.0, "adversary": 5.0, "recovery": 7.0, "smoothness": 11.0}
     named = {name.replace("cross_entropy", "classification") + "_weight": value for name, value in weights.items()}
-    config = Config(epochs=4, batch_size=9, **named)
-    conditional_vae.train(config, train, 8, "cpu", checkpoint="here")
+    given = {}
+    monkeypatch.setattr("latentbook.experiments.run.fit", lambda *args, **options: given.update(options))
+    conditional_vae.train(Config(**named), train, 0)
     assert given["weights"] == weights
-    assert [given[name] for name in ("epochs", "batch_size", "seed", "checkpoint")] == [4, 9, 8, "here"]
 
 
 # Measures on models whose figures are known
@@ -671,45 +653,3 @@ def test_a_plain_step_is_our_step(monkeypatch, train):
         # Adam's first step is the gradient's sign: it may turn where the gradient is nothing but rounding
         assert (difference < 1e-5).float().mean() > 0.995, name
     assert all((parameter != start).any() for parameter, start in zip(ours.parameters(), before, strict=True))
-
-
-# Shipped states
-
-
-def test_a_state_is_shipped_and_loaded_again(tmp_path, monkeypatch, train, test):
-    monkeypatch.setattr(evaluation, "WEIGHTS", tmp_path)
-    monkeypatch.setitem(VARIANTS, "mended", small(VARIANTS["mended"]))
-    path = conditional_vae.save_state("mended", train, progress=False)
-    assert path == tmp_path / "conditional-vae-mended.safetensors" and list(tmp_path.iterdir()) == [path]
-    _, notes = load_tensors(path)
-    assert notes["variant"] == "mended" and notes["seed"] == 0
-    assert notes["data"] == {"source": "offline", "hash": train.sha256}
-    loaded, (trained, _) = (
-        conditional_vae.load_state("mended"),
-        conditional_vae.train(VARIANTS["mended"], train, 0, progress=False),
-    )
-    assert loaded.config == trained.config and not loaded.training
-    for name, tensor in trained.state_dict().items():
-        assert torch.equal(tensor, loaded.state_dict()[name])
-    assert torch.equal(loaded.predict(test.images), trained.predict(test.images))
-    elsewhere = conditional_vae.save_state("mended", train, progress=False, directory=tmp_path / "elsewhere")
-    assert elsewhere == tmp_path / "elsewhere" / path.name
-    tensors, other_notes = load_tensors(elsewhere)
-    assert other_notes == notes and all(torch.equal(tensors[name], loaded.state_dict()[name]) for name in tensors)
-
-
-def test_an_interrupted_training_ships_nothing(tmp_path, monkeypatch, train):
-    monkeypatch.setattr(conditional_vae, "train", lambda *args, **options: (build(), History(interrupted=True)))
-    with pytest.raises(KeyboardInterrupt):
-        conditional_vae.save_state("mended", train, progress=False, directory=tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_states_that_are_not_shipped():
-    message = "a trained state is shipped of original-all-data, mended, not of 'step-exact': train it with `train`"
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        conditional_vae.load_state("step-exact")
-    assert set(conditional_vae.STATES) <= set(VARIANTS)
-    for variant in conditional_vae.STATES:
-        path = conditional_vae.state_path(variant)
-        assert path == Path(str(evaluation.WEIGHTS)) / f"conditional-vae-{variant}.safetensors"

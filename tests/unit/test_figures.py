@@ -12,7 +12,7 @@ import torch
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.transforms import Bbox
 
-from latentbook import figures, multi_level_figures
+from latentbook import diagrams, figures
 from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
 from latentbook.training import initialise
 
@@ -21,9 +21,9 @@ DIAGRAMS = {
     "label as input": lambda: figures.draw_label_flow(False),
     "label as prediction": lambda: figures.draw_label_flow(True),
     "mended": figures.draw_mended_flow,
-    "evidence": lambda: multi_level_figures.draw_evidence_flow(False),
-    "evidence, cut": lambda: multi_level_figures.draw_evidence_flow(True),
-    "swap": multi_level_figures.draw_swap_flow,
+    "evidence": diagrams.draw_evidence_flow,
+    "evidence, cut": lambda: diagrams.draw_evidence_flow(cut=True),
+    "swap": diagrams.draw_swap_flow,
 }
 
 
@@ -115,15 +115,62 @@ def test_only_a_predicted_label_lets_the_reconstruction_teach_the_classifier():
     assert end == pytest.approx(places["classifier"], abs=0.75) and end[1] > places["classifier"][1]
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("label as input", {"encoder", "decoder"}),
+        ("label as prediction", {"decoder"}),
+        ("mended", {"encoder", "decoder"}),
+    ],
+)
+def test_an_arrow_from_below_leads_to_whom_the_label_is_told(name, told):
+    """As the model of that picture has it: an encoder that is told y is one of q(z | x, y)."""
+    figure = DIAGRAMS[name]()
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    ends = [axes.transData.inverted().transform(shaft(arrow)[-1]) for arrow in arrows(axes)]
+    places = {text.get_text(): text.get_position() for text in axes.texts if text.get_text() in ("encoder", "decoder")}
+    below = {part for part, (x, y) in places.items() if any(abs(a - x) < 0.75 and 0.2 < y - b < 0.6 for a, b in ends)}
+    assert below == told
+    assert (r"q(z | x, y)" in said(figure)) == ("encoder" in told)
+
+
 def test_each_diagram_names_the_terms_that_arise():
     given, predicted, mended = (DIAGRAMS[name]() for name in list(DIAGRAMS)[1:4])
     for figure in (given, predicted, mended):
         assert "BCE" in said(figure) and "what the code costs" in said(figure)
     assert "cross-entropy" not in said(given) and "Gumbel" not in said(given)
     assert "cross-entropy" in said(predicted) and "Gumbel-softmax" in said(predicted)
-    assert "p(y)" not in said(predicted) and r"q(z | x, y)" not in said(predicted)
+    assert "p(y)" not in said(predicted)
     assert "p(y)" in said(mended) and "Gumbel" not in said(mended)
     assert r"KL$(q(z | x, y) \| p(z))$" in said(mended)
+
+
+def test_the_evidence_meets_in_one_product_and_the_cut_shows_where_its_gradient_ends():
+    whole, cut = (diagrams.draw_evidence_flow(cut) for cut in (False, True))
+    for figure in (whole, cut):
+        assert all(f"$x_{i}$" in said(figure) and f"$s_{i}$" in said(figure) for i in (1, 2, 3))
+        assert said(figure).count("product") == 1 and said(figure).count("$c$") == 1
+    assert dashed(whole) == [] and len(dashed(cut)) == 1
+    assert ".data" in said(cut) and ".data" not in said(whole)
+
+
+def test_the_cut_lies_across_what_is_said_of_the_class_and_leaves_the_styles_alone():
+    figure = diagrams.draw_evidence_flow(cut=True)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    wall = next(line for line in axes.lines if line.get_linewidth() > 3)
+    (x, _), (low, high) = wall.get_data()
+    crossing, elsewhere = [], []
+    for arrow in arrows(axes):
+        points = axes.transData.inverted().transform(shaft(arrow))
+        at = points[abs(points[:, 0] - x).argmin()]
+        (crossing if abs(at[0] - x) < 0.05 and low < at[1] < high else elsewhere).append(points[-1])
+    product = next(text.get_position() for text in axes.texts if "product" in text.get_text())
+    assert len(crossing) == 3
+    assert all(abs(x - end[0]) < 1.1 and abs(product[1] - end[1]) < 0.5 for end in crossing)
+    back = axes.transData.inverted().transform(shaft(dashed(figure)[0]))
+    assert x < back[-1, 0] < x + 0.3 and low < back[-1, 1] < high  # the gradient comes as far as the wall
 
 
 def test_a_one_hot_label_fills_one_of_ten_cells():
@@ -133,53 +180,12 @@ def test_a_one_hot_label_fills_one_of_ten_cells():
     assert sum(cell.get_facecolor() == purple for cell in cells) == 1
 
 
-def ends(figure, arrow: FancyArrowPatch) -> np.ndarray:
-    """Where an arrow starts and ends, [2, 2], in the units of its sheet."""
-    return figure.axes[0].transData.inverted().transform(shaft(arrow)[[0, -1]])
-
-
-def place(figure, name: str) -> tuple[float, float]:
-    (text,) = (text for text in figure.axes[0].texts if text.get_text() == name)
-    return text.get_position()
-
-
-@pytest.mark.parametrize("cut", [False, True])
-def test_only_without_the_cut_the_class_codes_gradient_reaches_the_encoder(cut):
-    figure = multi_level_figures.draw_evidence_flow(cut)
-    figure.canvas.draw()
-    by_style, by_class = (ends(figure, arrow) for arrow in dashed(figure))
-    (encoder, _), (decoder, _), (_, product) = (
-        place(figure, n) for n in ("encoder", "decoder", "product over\nthe group")
-    )
-    assert by_style[0, 1] > product > by_class[0, 1]
-    for back in (by_style, by_class):
-        assert back[0, 0] == pytest.approx(decoder - 0.8, abs=0.1)
-    assert by_style[1, 0] == pytest.approx(encoder + 0.8, abs=0.1)
-    says = [rf"$q(c\,|\,x_{i})$" for i in (1, 2, 3)]
-    if not cut:
-        assert by_class[1, 0] == pytest.approx(encoder + 0.8, abs=0.1) and "data" not in said(figure)
-        return
-    (wall,) = figure.axes[0].lines
-    (x, _), (low, high) = wall.get_data()
-    assert by_class[1, 0] == pytest.approx(x, abs=0.15)
-    assert low < min(place(figure, name)[1] for name in says) and high > max(place(figure, name)[1] for name in says)
-    assert max(place(figure, name)[0] for name in says) < x < place(figure, "product over\nthe group")[0]
-    assert ".data: values pass, no gradient" in said(figure) and "never learn" in said(figure)
-
-
-def test_every_image_has_a_style_and_all_share_a_class_code():
-    for cut in (False, True):
-        texts = [text.get_text() for text in multi_level_figures.draw_evidence_flow(cut).axes[0].texts]
-        assert [texts.count(f"$s_{i}$") for i in (1, 2, 3)] == [1, 1, 1] and texts.count("$c$") == 1
-    assert "product over the $k$ images" in said(multi_level_figures.draw_swap_flow())
-
-
 def grid(k: int, rows: int = 2, columns: int = 3, **given):
     """A swap grid of an untrained model, and what went into it."""
     model = initialise(lambda: MultiLevelVAE(MultiLevelVAEConfig(hidden_dim=20, init_std=0.4)), 0)
     images = torch.rand(rows + columns * k, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     styles, evidence = images[:rows], images[rows:].view(columns, k, 1, 28, 28)
-    return model, styles, evidence, multi_level_figures.draw_swap_grid(model, styles, evidence, **given)
+    return model, styles, evidence, diagrams.draw_swap_grid(model, styles, evidence, **given)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 10])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
+import unit_harness
 from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
 from latentbook.nets import ReversedGradient, count_parameters, dense, dropout, side_by_side, smoothness
 from latentbook.training import initialise
+
+normal = partial(unit_harness.normal, dtype=torch.float64)
 
 
 def test_dense_has_a_linear_a_norm_and_a_relu_for_every_pair():
@@ -48,10 +53,6 @@ def test_dropout_keeps_the_mean_repeats_under_its_generator_and_touches_no_other
     assert torch.equal(dropped, dropout(x, 0.3, torch.Generator().manual_seed(0)))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(dropout(x, 0.0), x)
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize(

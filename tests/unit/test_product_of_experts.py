@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,15 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from latentbook.distributions import DiagonalGaussian, group_index, product_of_experts
 
 INF = math.inf
-
-
-@pytest.fixture
-def plain():
-    """The library without the shape checks of the test run, which would speak before its own errors."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def gaussian(n: int, dim: int = 3, seed: int = 0, dtype: torch.dtype = torch.float64) -> DiagonalGaussian:
@@ -305,7 +295,7 @@ def test_a_certain_expert_stays_certain_over_the_prior():
 # Errors
 
 
-def test_what_is_not_a_number_is_told(plain):
+def test_what_is_not_a_number_is_told():
     for mean, log_var in ((math.nan, 0.0), (0.0, math.nan), (INF, 0.0)):
         experts = DiagonalGaussian(torch.tensor([[0.0], [mean]]), torch.tensor([[0.0], [log_var]]))
         with pytest.raises(ValueError, match="means must be finite and their log-variances no NaN"):
@@ -322,12 +312,12 @@ def test_what_is_not_a_number_is_told(plain):
         (torch.zeros(3, 10, dtype=torch.int64), r"got \[3, 10\] for 3"),
     ],
 )
-def test_labels_of_the_wrong_type_or_length(plain, groups, message):
+def test_labels_of_the_wrong_type_or_length(groups, message):
     with pytest.raises(ValueError, match=message):
         product_of_experts(gaussian(3), groups)
 
 
-def test_an_empty_batch(plain):
+def test_an_empty_batch():
     with pytest.raises(ValueError, match=r"at least one example, got \[0\] for 0"):
         product_of_experts(gaussian(0), torch.zeros(0, dtype=torch.int64))
 

@@ -16,10 +16,10 @@ PACKAGE = ROOT / "src" / "latentbook"
 FLOORS = (
     ("data", "scenes", "distributions", "schedules"),
     ("spatial_transformer", "nets"),
-    ("mix_and_match", "conditional_vae", "multi_level_vae", "air", "vae"),
+    ("mix_and_match", "conditional_vae", "multi_level_vae", "localisation", "air", "vae"),
     ("training", "evaluation"),
     ("experiments",),
-    ("profiles", "figures", "multi_level_figures", "widgets", "numbers", "notebooks", "__main__"),
+    ("profiles", "figures", "diagrams", "widgets", "numbers", "notebooks", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
 SIDEWAYS = {  # rooms that may stand on their neighbours
@@ -27,7 +27,7 @@ SIDEWAYS = {  # rooms that may stand on their neighbours
     "evaluation": {"training"},
     "widgets": {"widgets", "figures"},
     "figures": {"profiles"},
-    "multi_level_figures": {"figures"},
+    "diagrams": {"figures"},
     "notebooks": {"profiles"},
     "__main__": {"profiles", "numbers", "notebooks", "figures"},
 }

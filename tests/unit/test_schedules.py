@@ -69,6 +69,8 @@ def test_one_cycle_closed_form():
     assert factor(10) == 1.0
     assert factor(55) == pytest.approx(0.2 + 0.8 * 0.5)  # half way down the cosine
     assert factor(100) == pytest.approx(0.2) and factor(10**6) == pytest.approx(0.2)
+    rate = one_cycle(100, warmup=0.1, floor=0.2, peak=3e-3)
+    assert all(rate(step) == 3e-3 * factor(step) for step in range(120))
 
 
 @given(total=st.integers(1, 5000), warmup=st.floats(0, 0.99), a=st.integers(0, 6000), b=st.integers(0, 6000))

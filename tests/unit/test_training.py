@@ -9,7 +9,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -28,15 +27,6 @@ from latentbook.training import (
     save_weights,
     validation,
 )
-
-
-@pytest.fixture
-def plain():
-    """The library without the shape checks of the test run, which would speak before its own errors."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def some_digits(n: int = 20, labels: list[int] | None = None) -> Digits:
@@ -391,7 +381,7 @@ def test_a_weight_that_is_not_finite_is_named():
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, "3"])
-def test_counts_must_be_positive_ints(plain, name, value):
+def test_counts_must_be_positive_ints(name, value):
     with pytest.raises(ValueError, match=f"{name} must be a positive int, got {value!r}"):
         train(Pupil(), **{name: value})
 
@@ -543,6 +533,19 @@ def test_weights_come_back_with_their_configuration_and_notes(tmp_path):
         "data": {"source": "offline"},
     }
     assert [found.name for found in path.parent.iterdir()] == [path.name]  # no .partial beside it
+
+
+def test_weights_in_half_precision_take_half_the_room_and_come_back_rounded(tmp_path):
+    model = initialise(lambda: Tiny(TinyConfig(width=500)), 3)
+    save_weights(tmp_path / "whole", model)
+    save_weights(tmp_path / "half", model, half=True)
+    sizes = [(tmp_path / name).stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded = load_weights(tmp_path / "half", rebuild)
+    for name, tensor in loaded.state_dict().items():
+        before = model.state_dict()[name]
+        assert tensor.dtype == before.dtype
+        assert torch.equal(tensor, before.half().to(before.dtype) if before.is_floating_point() else before)
 
 
 def test_weights_of_another_model_are_refused(tmp_path):

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Bernoulli, Normal, kl_divergence
+from unit_harness import (
+    assert_every_parameter_learns,
+    assert_gradients_agree,
+    batch_of,
+    linears,
+    normal,
+    seeded,
+)
 
 from latentbook.data import Batch
 from latentbook.training import initialise
 from latentbook.vae import VAE, VAEConfig
-
-
-@pytest.fixture
-def plain():
-    """The library without the shape checks of the test run, which would speak before its own errors."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
-
 
 BOTH = pytest.mark.parametrize("forcing", [False, True], ids=["plain", "teacher-forcing"])
 
@@ -30,39 +27,29 @@ def build(forcing: bool = False, seed: int = 0, **sizes) -> VAE:
     return initialise(lambda: VAE(VAEConfig(teacher_forcing=forcing, **sizes)), seed)
 
 
-def batch_of(n: int, seed: int = 0, binary: bool = False) -> Batch:
-    images = torch.rand(n, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
-    return Batch(images.round() if binary else images, torch.zeros(n, dtype=torch.int64))
-
-
-def noise_for(n: int, latent: int = 16) -> torch.Tensor:
-    return torch.randn(n, latent, generator=torch.Generator().manual_seed(7))
-
-
 def test_sizes():
     model = build()
-    sizes = [(layer.in_features, layer.out_features) for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
-    assert sizes == [(784, 256), (256, 16), (256, 16), (16, 256), (256, 784)]
+    assert linears(model) == [(784, 256), (256, 16), (256, 16), (16, 256), (256, 784)]
 
 
 @BOTH
 def test_loss_is_torchs(forcing):
     """Binary pixels, so that the cross-entropy is Bernoulli's own log-likelihood."""
-    model, batch, noise = build(forcing), batch_of(5, binary=True), noise_for(5)
+    model, batch, noise = build(forcing), batch_of(5, binary=True), normal(5, 16)
     terms = model.loss(batch, noise=noise)
-    posterior = model.encode(batch.images)
-    normal = Normal(posterior.mean, (0.5 * posterior.log_var).exp())
-    logits = model.decode(normal.mean + normal.stddev * noise, batch.images)
+    encoded = model.encode(batch.images)
+    posterior = Normal(encoded.mean, (0.5 * encoded.log_var).exp())
+    logits = model.decode(posterior.mean + posterior.stddev * noise, batch.images)
     expected = -Bernoulli(logits=logits).log_prob(batch.images.flatten(1)).sum(1)
     torch.testing.assert_close(terms["bce"], expected)
     standard = Normal(torch.zeros(5, 16), torch.ones(5, 16))
-    torch.testing.assert_close(terms["kl"], kl_divergence(normal, standard).sum(1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(terms["kl"], kl_divergence(posterior, standard).sum(1), rtol=1e-5, atol=1e-5)
     assert list(terms) == ["bce", "kl"] and all(term.shape == (5,) for term in terms.values())
 
 
 @BOTH
 def test_terms_belong_to_their_examples(forcing):
-    model, batch, noise = build(forcing), batch_of(4), noise_for(4)
+    model, batch, noise = build(forcing), batch_of(4), normal(4, 16)
     together = model.loss(batch, noise=noise)
     alone = model.loss(Batch(batch.images[2:3], batch.labels[2:3]), noise=noise[2:3])  # a batch of 1 works
     for name, term in alone.items():
@@ -72,60 +59,41 @@ def test_terms_belong_to_their_examples(forcing):
 @BOTH
 def test_every_parameter_learns(forcing):
     model = build(forcing)
-    sum(term.sum() for term in model.loss(batch_of(8), noise=noise_for(8)).values()).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+    assert_every_parameter_learns(model, model.loss(batch_of(8), noise=normal(8, 16)))
 
 
 @BOTH
 def test_gradients_against_finite_differences(forcing):
     model = build(forcing, hidden_dim=12, latent_dim=3).double().eval()
-    batch = Batch(batch_of(2).images.double(), torch.zeros(2, dtype=torch.int64))
-    noise = noise_for(2, 3).double()
-
-    def objective() -> torch.Tensor:
-        return sum(term.sum() for term in model.loss(batch, noise=noise).values())
-
-    objective().backward()
-    pick = torch.Generator().manual_seed(0)
-    for name, parameter in model.named_parameters():
-        flat, step = parameter.detach().view(-1), 1e-5
-        moving = parameter.grad.view(-1).nonzero().flatten()
-        for i in moving[torch.randint(len(moving), (2,), generator=pick)].tolist():
-            value = flat[i].item()
-            with torch.no_grad():
-                flat[i] = value + step
-                above = objective()
-                flat[i] = value - step
-                below = objective()
-                flat[i] = value
-            difference = float(above - below) / (2 * step)
-            assert difference == pytest.approx(parameter.grad.view(-1)[i].item(), rel=1e-4, abs=1e-6), name
+    batch, noise = Batch(batch_of(2).images.double(), batch_of(2).labels), normal(2, 3).double()
+    assert_gradients_agree(model, lambda: model.loss(batch, noise=noise))
 
 
 def test_randomness_is_the_generators():
     model, batch, before = build(), batch_of(3), torch.get_rng_state()
 
     def draw(seed: int) -> torch.Tensor:
-        return model.loss(batch, generator=torch.Generator().manual_seed(seed))["bce"]
+        return model.loss(batch, generator=seeded(seed))["bce"]
 
     assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
-    first, again = (model.sample(3, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    first, again = (model.sample(3, generator=seeded(1)) for _ in range(2))
     assert torch.equal(first, again) and not torch.equal(first[0], first[1])
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_samples_are_decoder_means():
-    model, z = build(), noise_for(4)
+    model, z = build(), normal(4, 16)
     images = model.sample(4, z=z)
     assert images.shape == (4, 1, 28, 28)
     torch.testing.assert_close(images.flatten(1), model.decode(z).sigmoid())
 
 
-@pytest.mark.parametrize("shape", [(0, 1, 28, 28), (2, 1, 28, 27)])
-def test_wrong_images(plain, shape):
-    with pytest.raises(ValueError, match=r"images must hold 784 pixels in at least one row, got \["):
-        build().encode(torch.zeros(shape))
+@pytest.mark.parametrize("images", [torch.zeros(0, 1, 28, 28), torch.full((1, 1, 28, 28), 255.0)])
+def test_images_are_checked(images):
+    model = build()
+    for ask in (model.encode, lambda given: model.loss(Batch(given, torch.zeros(len(given), dtype=torch.int64)))):
+        with pytest.raises(ValueError, match=r"^images must hold .*, got "):
+            ask(images)
 
 
 # Teacher forcing
@@ -133,16 +101,16 @@ def test_wrong_images(plain, shape):
 
 def test_teacher_forcing_needs_the_image():
     with pytest.raises(ValueError, match="a decoder with teacher forcing needs `seen`"):
-        build(True).decode(noise_for(1))
+        build(True).decode(normal(1, 16))
     with pytest.raises(ValueError, match="needs `seen`"):
         build(True).sample(1)
-    assert build(False).decode(noise_for(1)).shape == (1, 784)
+    assert build(False).decode(normal(1, 16)).shape == (1, 784)
 
 
 def looking_back() -> VAE:
     """A teacher-forced model whose every weight is set, so that nothing is silent by its initial value."""
     model = build(True)
-    generator = torch.Generator().manual_seed(5)
+    generator = seeded(5)
     with torch.no_grad():
         for parameter in model.neighbours.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
@@ -154,7 +122,7 @@ def looking_back() -> VAE:
 def test_a_logit_looks_back_only(pixel):
     """The gradient of one logit by the image it may see: nothing at the pixel itself or after it, in reading order."""
     model, seen = looking_back(), batch_of(1).images.requires_grad_()
-    model.decode(noise_for(1), seen)[0, pixel].backward()
+    model.decode(normal(1, 16), seen)[0, pixel].backward()
     gradient = seen.grad.flatten()
     assert gradient[pixel:].abs().max() == 0
     row, column = divmod(pixel, 28)
@@ -173,14 +141,14 @@ def test_changing_a_pixel_changes_only_later_logits(pixel):
     changed = seen.clone()
     changed.view(-1)[pixel] += 1
     with torch.no_grad():
-        difference = (model.decode(noise_for(1), changed) - model.decode(noise_for(1), seen))[0]
+        difference = (model.decode(normal(1, 16), changed) - model.decode(normal(1, 16), seen))[0]
     # not exactly 0: a matrix product may sum in another order
     assert difference[: pixel + 1].abs().max() < 1e-6
     assert pixel >= 783 or difference[pixel + 1 :].abs().max() > 1e-5
 
 
 def test_without_teacher_forcing_the_image_is_not_seen():
-    model, z = build(), noise_for(2)
+    model, z = build(), normal(2, 16)
     assert torch.equal(model.decode(z, batch_of(2).images), model.decode(z, batch_of(2, seed=1).images))
 
 

@@ -2,11 +2,12 @@
 
 from types import ModuleType
 
-from latentbook.experiments import conditional_vae, mix_and_match, multi_level_vae, primer
+from latentbook.experiments import conditional_vae, mix_and_match, multi_level_vae, primer, spatial_transformer
 
 EXPERIMENTS: dict[str, ModuleType] = {
     "primer": primer,
     "mix-and-match": mix_and_match,
     "conditional-vae": conditional_vae,
     "multi-level-vae": multi_level_vae,
+    "spatial-transformer": spatial_transformer,
 }

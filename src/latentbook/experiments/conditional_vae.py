@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +13,11 @@ from latentbook import evaluation
 from latentbook.conditional_vae import UNLABELLED, ConditionalVAE, ConditionalVAEConfig, check_classes
 from latentbook.data import Digits, load_digits
 from latentbook.distributions import check_temperature, gumbel_softmax, one_hot
-from latentbook.experiments import states
 from latentbook.experiments.plain import plain_conditional_steps
-from latentbook.experiments.run import Run, finished
+from latentbook.experiments.run import Run, finished, steps_of, train_as
+from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
-from latentbook.schedules import Schedule, constant, one_cycle
-from latentbook.training import History, Hook, TrainingRun, fit, initialise
+from latentbook.training import History, Hook, TrainingRun, initialise
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or a reconstruction no better than the training mean (binary cross-entropy of 206 nats)"
@@ -161,47 +159,25 @@ def temperature(config: Config, steps: int) -> Callable[[int], float]:
     return lambda step: first * (last / first) ** min(1.0, step / steps)
 
 
-def learning_rate(config: Config, steps: int) -> Schedule:
-    """The learning rate over so many steps."""
-    if config.schedule == "constant":
-        return constant(config.learning_rate)
-    factor = one_cycle(steps)
-    return lambda step: config.learning_rate * factor(step)
+def weights(config: Config) -> dict[str, float]:
+    """The weight of each term of the loss that has one."""
+    return {
+        "cross_entropy": config.classification_weight,
+        "label_kl": config.label_kl_weight,
+        "adversary": config.adversary_weight,
+        "recovery": config.recovery_weight,
+        "smoothness": config.smoothness_weight,
+    }
 
 
 def train(
-    config: Config,
-    digits: Digits,
-    seed: int,
-    device: str = "cpu",
-    hooks: Sequence[Hook] = (),
-    progress: bool = True,
-    **options,
+    config: Config, digits: Digits, seed: int, device: str = "cpu", **options: Any
 ) -> tuple[ConditionalVAE, History]:
-    """Train one variant as its configuration says; returns the model and its history."""
-    model, shown = build(config, seed), training_set(config, digits, seed)
-    steps = config.epochs * -(-len(shown) // config.batch_size)
-    history = fit(
-        model,
-        shown,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=learning_rate(config, steps),
-        weights={
-            "cross_entropy": config.classification_weight,
-            "label_kl": config.label_kl_weight,
-            "adversary": config.adversary_weight,
-            "recovery": config.recovery_weight,
-            "smoothness": config.smoothness_weight,
-        },
-        arguments={"temperature": temperature(config, steps)} if config.last_temperature else None,
-        seed=seed,
-        device=device,
-        on_epoch_end=hooks,
-        progress=progress,
-        **options,
-    )
-    return model, history
+    """Train one variant as its configuration says; returns the model and its history. options: those of `train_as`."""
+    model, shown, arguments = build(config, seed), training_set(config, digits, seed), None
+    if config.last_temperature:
+        arguments = {"temperature": temperature(config, steps_of(config, shown))}
+    return train_as(config, model, shown, seed, device, weights=weights(config), arguments=arguments, **options)
 
 
 def track_accuracy(train: Digits, test: Digits) -> Hook:
@@ -406,26 +382,7 @@ def bench(device: str = "cpu", rounds: int = 7, steps: int = 40) -> dict[str, An
 
 
 STATES = ("original-all-data", "mended")  # the variants whose trained state (seed 0) is shipped
-
-
-def state_path(variant: str, directory: str | Path | None = None) -> Path:
-    """Where the state of a variant stands (None: the shipped one)."""
-    return states.state_path("conditional-vae", variant, directory)
-
-
-def save_state(
-    variant: str, digits: Digits, device: str = "cpu", progress: bool = True, directory: str | Path | None = None
-) -> Path:
-    """Train seed 0 of a variant as its configuration says and save its state, whole or not at all; returns the file.
-
-    directory: None ships it. `python -m latentbook weights conditional-vae` does so for all of STATES.
-    """
-    path = state_path(variant, directory)
-    return states.save_state(path, variant, train, VARIANTS[variant], digits, device, progress)
-
-
-def load_state(variant: str) -> ConditionalVAE:
-    """The shipped model of a variant, in evaluation mode. Raises ValueError for one that is not shipped."""
-    return states.load_state(
-        state_path(variant), variant, STATES, lambda config: ConditionalVAE(ConditionalVAEConfig(**config))
-    )
+_states = States(
+    "conditional-vae", STATES, VARIANTS, train, lambda config: ConditionalVAE(ConditionalVAEConfig(**config))
+)
+state_path, save_state, load_state = _states.path, _states.save, _states.load

@@ -27,8 +27,8 @@ def train_judge(
     Returns the judge and its test accuracy. Raises ValueError where it stays below 99 % on MNIST, and saves nothing then.
     """
     judge = initialise(Judge, seed)
-    factor = one_cycle(epochs * -(-len(train) // 128))
-    fit(judge, train, epochs=epochs, learning_rate=lambda step: LEARNING_RATE * factor(step), seed=seed, device=device)
+    rate = one_cycle(epochs * -(-len(train) // 128), peak=LEARNING_RATE)
+    fit(judge, train, epochs=epochs, learning_rate=rate, seed=seed, device=device)
     accuracy = agreement(test.images.to(device), test.labels.to(device), judge)
     if train.source == "mnist" and accuracy < 0.99:
         raise ValueError(

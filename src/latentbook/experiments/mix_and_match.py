@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,14 +12,14 @@ from torch import Tensor, nn
 
 from latentbook import evaluation
 from latentbook.data import Digits, load_digits
-from latentbook.experiments import states
 from latentbook.experiments.plain import plain_steps
-from latentbook.experiments.run import Run, finished
+from latentbook.experiments.run import Run, finished, train_as
+from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
 from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
 from latentbook.nets import count_parameters, dense, dropout
-from latentbook.schedules import Schedule, constant, logistic, one_cycle
-from latentbook.training import Hook, TrainingRun, fit, initialise, mean_terms
+from latentbook.schedules import Schedule, logistic
+from latentbook.training import History, TrainingRun, initialise, mean_terms
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or a reconstruction no better than the training mean (binary cross-entropy of 140 nats)"
@@ -79,14 +78,6 @@ def build(config: Config, seed: int = 0) -> nn.Module:
     return initialise(lambda: kind(config.model), seed)
 
 
-def learning_rate(config: Config, examples: int) -> Schedule:
-    """The learning rate over the steps of a training set of so many examples."""
-    if config.schedule == "constant":
-        return constant(config.learning_rate)
-    factor = one_cycle(config.epochs * -(-examples // config.batch_size))
-    return lambda step: config.learning_rate * factor(step)
-
-
 def kl_weight(config: Config) -> Schedule:
     """The weight of the KL over the steps."""
     annealing = logistic(config.kl_midpoint, config.kl_slope)
@@ -99,32 +90,12 @@ def curriculum(config: Config) -> Callable[[int], int]:
     return lambda step: max(last, first - (first - last) * step // config.curriculum_steps)
 
 
-def train(
-    config: Config,
-    digits: Digits,
-    seed: int,
-    device: str = "cpu",
-    hooks: Sequence[Hook] = (),
-    progress: bool = True,
-    **options,
-) -> tuple[nn.Module, object]:
-    """Train one variant as its configuration says; returns the model and its history."""
+def train(config: Config, digits: Digits, seed: int, device: str = "cpu", **options: Any) -> tuple[nn.Module, History]:
+    """Train one variant as its configuration says; returns the model and its history. options: those of `train_as`."""
+    weights = {"kl": kl_weight(config)}
+    arguments = {"alpha": curriculum(config)} if config.curriculum_steps else None
     model = build(config, seed)
-    history = fit(
-        model,
-        digits,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=learning_rate(config, len(digits)),
-        weights={"kl": kl_weight(config)},
-        arguments={"alpha": curriculum(config)} if config.curriculum_steps else None,
-        seed=seed,
-        device=device,
-        on_epoch_end=hooks,
-        progress=progress,
-        **options,
-    )
-    return model, history
+    return train_as(config, model, digits, seed, device, weights=weights, arguments=arguments, **options)
 
 
 @torch.no_grad()
@@ -228,17 +199,7 @@ def run_control(config: Config, seed: int, train: Digits, test: Digits, device: 
     """What the task allows: an ideal sampler's agreement (mean p(true digit | bottom)), and two constants of the data."""
     start = time.perf_counter()
     model = initialise(lambda: BottomClassifier(config.model), seed)
-    rate = learning_rate(config, len(train))
-    fit(
-        model,
-        train,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=rate,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
+    train_as(config, model, train, seed, device, progress=progress)
     top, condition = model.split(test.images.to(device))
     with torch.no_grad():
         probabilities = model(condition).softmax(1)
@@ -285,26 +246,5 @@ def bench(device: str = "cpu", rounds: int = 7, steps: int = 30) -> dict[str, An
 
 
 STATES = ("example-mask", "best")  # the variants whose trained state (seed 0) is shipped
-
-
-def state_path(variant: str, directory: str | Path | None = None) -> Path:
-    """Where the state of a variant stands (None: the shipped one)."""
-    return states.state_path("mix-and-match", variant, directory)
-
-
-def save_state(
-    variant: str, digits: Digits, device: str = "cpu", progress: bool = True, directory: str | Path | None = None
-) -> Path:
-    """Train seed 0 of a variant as its configuration says and save its state, whole or not at all; returns the file.
-
-    directory: None ships it. `python -m latentbook weights mix-and-match` does so for all of STATES.
-    """
-    path = state_path(variant, directory)
-    return states.save_state(path, variant, train, VARIANTS[variant], digits, device, progress)
-
-
-def load_state(variant: str) -> MixAndMatch:
-    """The shipped model of a variant, in evaluation mode. Raises ValueError for one that is not shipped."""
-    return states.load_state(
-        state_path(variant), variant, STATES, lambda config: MixAndMatch(MixAndMatchConfig(**config))
-    )
+_states = States("mix-and-match", STATES, VARIANTS, train, lambda config: MixAndMatch(MixAndMatchConfig(**config)))
+state_path, save_state, load_state = _states.path, _states.save, _states.load

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,15 +12,14 @@ from torch import Tensor
 from latentbook import evaluation
 from latentbook.data import Batch, Digits, load_digits
 from latentbook.distributions import DiagonalGaussian, product_of_experts
-from latentbook.experiments import states
 from latentbook.experiments.multi_level_swaps import codes, draw, draw_images, generated, kept, place, swap
 from latentbook.experiments.multi_level_table import table
 from latentbook.experiments.plain_multi_level import accumulate_by_dictionary, plain_multi_level_steps
-from latentbook.experiments.run import Run, finished
+from latentbook.experiments.run import Run, finished, train_as
+from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
 from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
-from latentbook.schedules import Schedule, constant, one_cycle
-from latentbook.training import History, Hook, TrainingRun, fit, initialise
+from latentbook.training import History, TrainingRun, initialise
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or, after training, swapped images (ten images of evidence) that are no better a digit than chance: "
@@ -72,10 +70,11 @@ def but(config: Config, **changes: Any) -> Config:
 
 # The ladder, all trained alike: the paper's objective per image, a heavier style KL, small groups, the two classifiers.
 PLAIN = Config(MultiLevelVAEConfig(likelihood="bernoulli", class_kl="group"), learning_rate=2e-3, schedule="one-cycle")
-STYLE_KL_WEIGHTS = (1.0, 2.0, 3.0, 4.0, 6.0)
-LATENT_SIZES = ((5, 10), (10, 5), (20, 20))  # style, class
-BATCH_SIZES = (64, 128, 512)
-SMALL_GROUPS = but(PLAIN, style_kl_weight=2.0, group_size=5, random_sizes=True)
+STYLE_KL_WEIGHTS = (1.0, 2.0, 4.0)
+LATENT_SIZES = ((5, 10), (20, 20))  # style, class
+BATCH_SIZES = (64, 512)
+WEIGHED = but(PLAIN, style_kl_weight=2.0)  # where both codes live, so that batch and latent sizes can matter
+SMALL_GROUPS = but(WEIGHED, group_size=5, random_sizes=True)
 ADVERSARY = but(SMALL_GROUPS, adversary=True)
 MENDED = but(ADVERSARY, identity=True)
 
@@ -94,8 +93,8 @@ VARIANTS: dict[str, Config] = (
         "deterministic-class-cut": but(ORIGINAL, deterministic_class=True, epochs=RESTORED.epochs, table_iterations=0),
         "deterministic-class": but(RESTORED, deterministic_class=True),
     }
-    | {f"latent-{s}-{c}": but(RESTORED, style_dim=s, class_dim=c) for s, c in LATENT_SIZES}
-    | {f"batch-{size}": but(RESTORED, batch_size=size) for size in BATCH_SIZES}
+    | {f"latent-{s}-{c}": but(WEIGHED, style_dim=s, class_dim=c) for s, c in LATENT_SIZES}
+    | {f"batch-{size}": but(WEIGHED, batch_size=size) for size in BATCH_SIZES}
     | {f"style-kl-{weight:g}": but(PLAIN, style_kl_weight=weight) for weight in STYLE_KL_WEIGHTS}
     | {
         "step-groups": SMALL_GROUPS,
@@ -103,9 +102,8 @@ VARIANTS: dict[str, Config] = (
         "step-identity": but(SMALL_GROUPS, identity=True),
         "mended": MENDED,
         "mended-60-epochs": but(MENDED, epochs=60),
-        "mended-whole-groups": but(MENDED, group_size=0, random_sizes=False),
         "no-evidence": but(MENDED, evidence=False),
-        "plain-no-evidence": but(PLAIN, style_kl_weight=2.0, evidence=False),
+        "plain-no-evidence": but(WEIGHED, evidence=False),
         "eps-per-sample": but(MENDED, eps_per="sample"),
         "exact": but(MENDED, exact=True),
         "unseen-classes": but(MENDED, hold_out=(4, 7)),
@@ -144,14 +142,6 @@ def training_set(config: Config, digits: Digits, seed: int) -> Digits:
     return shown
 
 
-def learning_rate(config: Config, steps: int) -> Schedule:
-    """The learning rate over so many steps."""
-    if config.schedule == "constant":
-        return constant(config.learning_rate)
-    factor = one_cycle(steps)
-    return lambda step: config.learning_rate * factor(step)
-
-
 def weights(config: Config) -> dict[str, float]:
     """The weight of each term of the loss."""
     each = {
@@ -166,30 +156,11 @@ def weights(config: Config) -> dict[str, float]:
 
 
 def train(
-    config: Config,
-    digits: Digits,
-    seed: int,
-    device: str = "cpu",
-    hooks: Sequence[Hook] = (),
-    progress: bool = True,
-    **options,
+    config: Config, digits: Digits, seed: int, device: str = "cpu", **options: Any
 ) -> tuple[MultiLevelVAE, History]:
-    """Train one variant as its configuration says; returns the model and its history."""
+    """Train one variant as its configuration says; returns the model and its history. options: those of `train_as`."""
     model, shown = build(config, seed), training_set(config, digits, seed)
-    history = fit(
-        model,
-        shown,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=learning_rate(config, config.epochs * -(-len(shown) // config.batch_size)),
-        weights=weights(config),
-        seed=seed,
-        device=device,
-        on_epoch_end=hooks,
-        progress=progress,
-        **options,
-    )
-    return model, history
+    return train_as(config, model, shown, seed, device, weights=weights(config), **options)
 
 
 # Measures
@@ -331,26 +302,7 @@ def bench(device: str = "cpu", rounds: int = 7, steps: int = 15) -> dict[str, An
 
 
 STATES = ("mended", "reproduction-short")  # the variants whose trained state (seed 0) is shipped
-
-
-def state_path(variant: str, directory: str | Path | None = None) -> Path:
-    """Where the state of a variant stands (None: the shipped one)."""
-    return states.state_path("multi-level-vae", variant, directory)
-
-
-def save_state(
-    variant: str, digits: Digits, device: str = "cpu", progress: bool = True, directory: str | Path | None = None
-) -> Path:
-    """Train seed 0 of a variant as its configuration says and save its state, whole or not at all; returns the file.
-
-    directory: None ships it. `python -m latentbook weights multi-level-vae` does so for all of STATES.
-    """
-    path = state_path(variant, directory)
-    return states.save_state(path, variant, train, VARIANTS[variant], digits, device, progress)
-
-
-def load_state(variant: str) -> MultiLevelVAE:
-    """The shipped model of a variant, in evaluation mode. Raises ValueError for one that is not shipped."""
-    return states.load_state(
-        state_path(variant), variant, STATES, lambda config: MultiLevelVAE(MultiLevelVAEConfig(**config))
-    )
+_states = States(
+    "multi-level-vae", STATES, VARIANTS, train, lambda config: MultiLevelVAE(MultiLevelVAEConfig(**config)), half=True
+)
+state_path, save_state, load_state = _states.path, _states.save, _states.load

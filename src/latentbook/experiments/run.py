@@ -1,12 +1,59 @@
-"""What one run of an experiment hands back."""
+"""What the experiments share: training as a configuration says, and what one run hands back."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from latentbook.training import History
+from latentbook.data import Digits
+from latentbook.schedules import Schedule, constant, one_cycle
+from latentbook.training import History, Hook, fit
+
+
+def steps_of(config: Any, digits: Digits) -> int:
+    """How many steps the configured epochs take over these digits; an epoch's last batch may be smaller."""
+    return config.epochs * -(-len(digits) // config.batch_size)
+
+
+def learning_rate(config: Any, steps: int) -> Schedule:
+    """The configured learning rate over so many steps. Raises ValueError for a schedule that does not exist."""
+    if config.schedule == "constant":
+        return constant(config.learning_rate)
+    if config.schedule == "one-cycle":
+        return one_cycle(steps, peak=config.learning_rate)
+    raise ValueError(f"schedule must be one of constant, one-cycle, got {config.schedule!r}")
+
+
+def train_as(
+    config: Any,
+    model: nn.Module,
+    digits: Digits,
+    seed: int,
+    device: str = "cpu",
+    hooks: Sequence[Hook] = (),
+    progress: bool = True,
+    **options: Any,
+) -> tuple[nn.Module, History]:
+    """Train a model with the configured epochs, batch size and learning rate; returns it and its history.
+
+    options: the others of `fit`, above all the weights of the loss.
+    """
+    history = fit(
+        model,
+        digits,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=learning_rate(config, steps_of(config, digits)),
+        seed=seed,
+        device=device,
+        on_epoch_end=hooks,
+        progress=progress,
+        **options,
+    )
+    return model, history
 
 
 @dataclass

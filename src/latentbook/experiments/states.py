@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +12,50 @@ from torch import nn
 from latentbook import evaluation
 from latentbook.data import Digits
 from latentbook.experiments.run import finished
-from latentbook.training import load_weights, save_weights
+from latentbook.training import History, load_weights, save_weights
 
 
-def state_path(experiment: str, variant: str, directory: str | Path | None = None) -> Path:
-    """Where the state of a variant stands (None: the shipped one)."""
-    return Path(str(evaluation.WEIGHTS if directory is None else directory), f"{experiment}-{variant}.safetensors")
+@dataclass(frozen=True)
+class States:
+    """The states of one experiment: seed 0 of each shipped variant, trained by `train` as its configuration says.
 
+    build: a model from its own configuration as a dict. half: stored in 16 bits, for the larger models: all the book's
+    states have to fit one small package.
+    """
 
-def save_state(
-    path: Path, variant: str, train: Callable, config: Any, digits: Digits, device: str = "cpu", progress: bool = True
-) -> Path:
-    """Train seed 0 of a variant by `train(config, digits, 0, device, progress=...)` and save its state, whole or not at all."""
-    model, history = train(config, digits, 0, device, progress=progress)
-    finished({}, None, history, model)  # an interrupted training ships nothing
-    save_weights(path, model, variant=variant, seed=0, data={"source": digits.source, "hash": digits.sha256})
-    return path
+    experiment: str
+    shipped: Sequence[str]
+    variants: Mapping[str, Any]
+    train: Callable[..., tuple[nn.Module, History]]
+    build: Callable[[dict[str, Any]], nn.Module]
+    half: bool = False
 
+    def path(self, variant: str, directory: str | Path | None = None) -> Path:
+        """Where the state of a variant stands (None: the shipped one)."""
+        folder = evaluation.WEIGHTS if directory is None else directory
+        return Path(str(folder), f"{self.experiment}-{variant}.safetensors")
 
-def load_state(path: Path, variant: str, states: Sequence[str], build: Callable[[dict], nn.Module]) -> nn.Module:
-    """The model of a shipped variant, in evaluation mode. Raises ValueError for one that is not shipped."""
-    if variant not in states:
-        raise ValueError(
-            f"a trained state is shipped of {', '.join(states)}, not of {variant!r}: train it with `train`"
-        )
-    return load_weights(path, build)
+    def save(
+        self,
+        variant: str,
+        digits: Digits,
+        device: str = "cpu",
+        progress: bool = True,
+        directory: str | Path | None = None,
+    ) -> Path:
+        """Train seed 0 of a variant and save its state, whole or not at all; returns the file.
+
+        directory: None ships it. `python -m latentbook weights EXPERIMENT` does so for all that are shipped.
+        """
+        model, history = self.train(self.variants[variant], digits, 0, device, progress=progress)
+        finished({}, None, history, model)  # an interrupted training ships nothing
+        path, data = self.path(variant, directory), {"source": digits.source, "hash": digits.sha256}
+        save_weights(path, model, self.half, variant=variant, seed=0, data=data)
+        return path
+
+    def load(self, variant: str) -> nn.Module:
+        """The shipped model of a variant, in evaluation mode. Raises ValueError for one that is not shipped."""
+        if variant not in self.shipped:
+            shipped = ", ".join(self.shipped)
+            raise ValueError(f"a trained state is shipped of {shipped}, not of {variant!r}: train it with `train`")
+        return load_weights(self.path(variant), self.build)

@@ -1,9 +1,20 @@
 """Interactive figures: each is a notebook widget and, from the same JavaScript, a figure of the built page."""
 
+from latentbook.widgets.attention import AttentionWindow
 from latentbook.widgets.base import StaticWidget
 from latentbook.widgets.evidence import EvidenceFigure
+from latentbook.widgets.landscape import GradientExplorer
 from latentbook.widgets.mixing import MixingFigure, draw_mask
 from latentbook.widgets.relabel import RelabelFigure
 from latentbook.widgets.strips import StripsFigure
 
-__all__ = ["EvidenceFigure", "MixingFigure", "RelabelFigure", "StaticWidget", "StripsFigure", "draw_mask"]
+__all__ = [
+    "AttentionWindow",
+    "EvidenceFigure",
+    "GradientExplorer",
+    "MixingFigure",
+    "RelabelFigure",
+    "StaticWidget",
+    "StripsFigure",
+    "draw_mask",
+]

@@ -14,9 +14,12 @@ from matplotlib.figure import Figure
 HERE = Path(__file__).parent
 
 
-def compose(name: str, suffix: str) -> str:
-    """The shared source and the widget's own in one text, as anywidget wants it; the site's bundler does the same."""
-    return "\n".join((HERE / f"{stem}{suffix}").read_text(encoding="utf-8") for stem in ("base", name))
+def compose(name: str, suffix: str, *shared: str) -> str:
+    """base, what a widget shares with some others, and its own source in one text, as anywidget wants it.
+
+    The site's bundler does the same.
+    """
+    return "\n".join((HERE / f"{stem}{suffix}").read_text(encoding="utf-8") for stem in ("base", *shared, name))
 
 
 class StaticWidget(anywidget.AnyWidget):

@@ -64,13 +64,6 @@ async function unpackDecoder(packed, styles, dims, pixels) {
   };
 }
 
-function drawing(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 function render({ model, el }) {
   const [names, means, logVars, plane, centres, labels] = ["names", "mean", "log_var", "plane", "centres", "labels"].map((key) => model.get(key));
   const { height, width, places } = model.get("packing"), dims = plane[0].length, n = means[0].length;
@@ -102,7 +95,7 @@ function render({ model, el }) {
     h("div", { class: "lb-heading" }, "evidence: press an image to put it in or out"),
     h("div", { class: "lb-corner" }, "style"), ...images.map(({ button }) => button),
     ...rows.flatMap(({ source, drawn }) => [frame(source, "source"), ...drawn.map((canvas) => frame(canvas, "drawn"))]));
-  const map = drawing("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, role: "img" });
+  const map = svg("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, role: "img" });
   const body = h("tbody"), readout = h("p", { class: "lb-readout", "aria-live": "polite" });
   const heads = ["", "mean sd", "KL, nats", "nearest"].map((text) => h("th", { scope: "col" }, text));
   const table = h("table", { class: "lb-numbers" }, h("thead", {}, h("tr", {}, ...heads)), body);
@@ -122,16 +115,16 @@ function render({ model, el }) {
   function shape(posterior, kind) {
     const { x, y, a, b, angle } = ellipse(plane, posterior), [cx, cy] = place([x, y]);
     const turned = `translate(${cx} ${cy}) rotate(${(-180 * angle) / Math.PI})`;
-    return drawing("ellipse", { class: `lb-${kind}`, rx: scale * a, ry: scale * b, transform: turned });
+    return svg("ellipse", { class: `lb-${kind}`, rx: scale * a, ry: scale * b, transform: turned });
   }
 
   function dot(code, kind, text) {
     const [cx, cy] = place(project(plane, code));
-    return drawing("g", { class: `lb-${kind}` }, drawing("circle", { cx, cy, r: 3 }), drawing("text", { x: cx + 5, y: cy - 5 }, text));
+    return svg("g", { class: `lb-${kind}` }, svg("circle", { cx, cy, r: 3 }), svg("text", { x: cx + 5, y: cy - 5 }, text));
   }
 
   function sample(kind) {
-    return drawing("svg", { class: "lb-sample", viewBox: "0 0 26 12", "aria-hidden": "true" }, drawing("ellipse", { class: `lb-${kind}`, cx: 13, cy: 6, rx: 12, ry: 5 }));
+    return svg("svg", { class: "lb-sample", viewBox: "0 0 26 12", "aria-hidden": "true" }, svg("ellipse", { class: `lb-${kind}`, cx: 13, cy: 6, rx: 12, ry: 5 }));
   }
 
   const nearest = ({ mean }) => labels.reduce((best, _, i) => (distance(mean, centres[i]) < distance(mean, centres[best]) ? i : best), 0);

@@ -1,0 +1,119 @@
+"""Spatial transformers (Jaderberg et al., 2015): windows of an image, cropped and pasted back so that gradients pass.
+
+`where` = (scale s, shift t_x, shift t_y) maps canvas coordinates to window coordinates, w = s c + t. A scale above 1 is
+a window smaller than the canvas: it spans 2/s of the canvas and its centre lies at -t/s. An image is read backwards:
+every output pixel asks where in the input it comes from. Pasting a window onto the canvas therefore reads with `where`
+itself, and cropping, whose output is the window, with its inverse.
+
+Coordinates run from -1 to 1 in x (right) and y (down), between the outer edges of the outermost pixels
+(align_corners=False), so a place has the same coordinates in a canvas of 50 pixels as in a window of 28, the identity
+leaves an image as it is, and a window's box is canvas size / s pixels wide. With align_corners=True, -1 and 1 would be
+the centres of the outermost pixels, and all of this would change a little with the number of pixels.
+
+Outside the image there is nothing (padding "zeros"): what a window does not cover stays empty and windows can be
+added up. Over the last half pixel an image fades into that nothing, which gives the window's own edge a gradient;
+padding "border" would smear its outermost pixels over the whole canvas instead. Interpolation reads four neighbours
+only: a picture made more than twice smaller skips pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def affine_from_where(where: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 2 3"]:
+    """The matrix [[s, 0, t_x], [0, s, t_y]] of `where` (Jaderberg et al., 2015, equation 2: attention).
+
+    Raises ValueError for another shape, a scale that is not positive, and values that are NaN or infinite.
+    """
+    check_where(where)
+    scale, shift_x, shift_y = where.unbind(-1)
+    zero = torch.zeros_like(scale)
+    return torch.stack([scale, zero, shift_x, zero, scale, shift_y], -1).unflatten(-1, (2, 3))
+
+
+def invert(where: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+    """The inverse of a `where`, again a `where`: c = w / s - t / s, so (1, -t_x, -t_y) / s. Raises as `affine_from_where`."""
+    check_where(where)
+    scale, shift = where.split([1, 2], -1)
+    return torch.cat([1 / scale, -shift / scale], -1)
+
+
+def pseudo_inverse(affine: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2 3"]:
+    """The inverse of any affine matrix as AIR's retellings have it: the row (0, 0, 1) beneath, then Moore and Penrose.
+
+    Where there is an inverse it is the same: that of `affine_from_where(where)` is `affine_from_where(invert(where))`.
+    Without the third row, the pseudo-inverse of the 2x3 matrix is not the inverse map.
+    """
+    row = affine.new_tensor([0, 0, 1]).expand(*affine.shape[:-2], 1, 3)
+    return torch.linalg.pinv(torch.cat([affine, row], -2))[..., :2, :]
+
+
+def transform(
+    image: Float[Tensor, "batch channels height width"],
+    affine: Float[Tensor, "batch 2 3"],
+    size: int | tuple[int, int],
+) -> Float[Tensor, "batch channels rows columns"]:
+    """A spatial transformer (Jaderberg et al., 2015, equations 1 and 5): the image, read on a grid that `affine` has moved.
+
+    affine: from output to input coordinates. size: (rows, columns) of the output, or one number for both.
+    Raises ValueError for other shapes and a size below 1.
+    """
+    rows, columns = pair(size)
+    if image.ndim != 4 or affine.shape != (len(image), 2, 3):
+        raise ValueError(
+            "image must be [batch, channels, height, width] and affine [batch, 2, 3] with the same batch, got "
+            f"{list(image.shape)} and {list(affine.shape)}; expand one of them or add the missing dimension"
+        )
+    grid = F.affine_grid(affine, [len(image), 1, rows, columns], align_corners=False)  # [batch, rows, columns, 2]
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def image_to_window(
+    image: Float[Tensor, "batch channels height width"], where: Float[Tensor, "batch 3"], size: int | tuple[int, int]
+) -> Float[Tensor, "batch channels rows columns"]:
+    """What a window sees of an image: a crop, `size` pixels large. Raises as `affine_from_where` and `transform`."""
+    return transform(image, affine_from_where(invert(where)), size)
+
+
+def window_to_image(
+    window: Float[Tensor, "batch channels rows columns"], where: Float[Tensor, "batch 3"], size: int | tuple[int, int]
+) -> Float[Tensor, "batch channels height width"]:
+    """A window pasted back on an empty canvas, `size` pixels large. Raises as `affine_from_where` and `transform`."""
+    return transform(window, affine_from_where(where), size)
+
+
+def box_corners(where: Float[Tensor, "*batch 3"], size: int | tuple[int, int]) -> Float[Tensor, "*batch 4"]:
+    """The window's box on a canvas of `size` pixels: left, top, right, bottom (torchvision's xyxy), in pixels.
+
+    Counted from the outer edge of the first pixel, in x as in y: pixel i lies from i to i + 1. Matplotlib's imshow and
+    others that put pixel i's centre at i want 0.5 less. Raises as `affine_from_where`, and for a size below 1.
+    """
+    height, width = pair(size)
+    half, centre = invert(where).split([1, 2], -1)
+    return (torch.cat([centre - half, centre + half], -1) + 1) * where.new_tensor([width, height] * 2) / 2
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """One number as (height, width). Raises ValueError for a size below 1."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be at least 1 pixel, or (height, width) of at least 1, got {size}")
+    return height, width
+
+
+def check_where(where: Tensor) -> None:
+    """Raises ValueError unless `where` is (scale, shift_x, shift_y) in its last dimension, all finite, the scale positive."""
+    if where.ndim == 0 or where.shape[-1] != 3 or not where.is_floating_point():
+        raise ValueError(
+            f"where must be floats [..., 3], (scale, shift_x, shift_y), got {where.dtype} {list(where.shape)}"
+        )
+    fine = where.isfinite().all(-1) & (where[..., 0] > 0)
+    if not fine.all():
+        raise ValueError(
+            f"the scale of where must be positive and all of it finite, got {where[~fine][0].tolist()} as one of "
+            f"{int((~fine).sum())} that are not; bound the scale where it is predicted, by a clamp or a softplus"
+        )
