@@ -12,6 +12,14 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+// The same for the elements of a drawing: svg("circle", { cx: 5, cy: 5, r: 3 })
+function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
 // A new id for this page, so that labels find their inputs when a figure stands twice.
 function newId(prefix) {
   globalThis.latentbookIds = (globalThis.latentbookIds ?? 0) + 1;

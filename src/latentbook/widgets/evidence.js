@@ -64,13 +64,6 @@ async function unpackDecoder(packed, styles, dims, pixels) {
   };
 }
 
-function drawing(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 function render({ model, el }) {
   const [names, means, logVars, plane, centres, labels] = ["names", "mean", "log_var", "plane", "centres", "labels"].map((key) => model.get(key));
   const { height, width, places } = model.get("packing"), dims = plane[0].length, n = means[0].length;
@@ -102,7 +95,7 @@ function render({ model, el }) {
     h("div", { class: "lb-heading" }, "evidence: press an image to put it in or out"),
     h("div", { class: "lb-corner" }, "style"), ...images.map(({ button }) => button),
     ...rows.flatMap(({ source, drawn }) => [frame(source, "source"), ...drawn.map((canvas) => frame(canvas, "drawn"))]));
-  const map = drawing("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, role: "img" });
+  const map = svg("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, role: "img" });
   const body = h("tbody"), readout = h("p", { class: "lb-readout", "aria-live": "polite" });
   const heads = ["", "mean sd", "KL, nats", "nearest"].map((text) => h("th", { scope: "col" }, text));
   const table = h("table", { class: "lb-numbers" }, h("thead", {}, h("tr", {}, ...heads)), body);
@@ -122,26 +115,24 @@ function render({ model, el }) {
   function shape(posterior, kind) {
     const { x, y, a, b, angle } = ellipse(plane, posterior), [cx, cy] = place([x, y]);
     const turned = `translate(${cx} ${cy}) rotate(${(-180 * angle) / Math.PI})`;
-    return drawing("ellipse", { class: `lb-${kind}`, rx: scale * a, ry: scale * b, transform: turned });
+    return svg("ellipse", { class: `lb-${kind}`, rx: scale * a, ry: scale * b, transform: turned });
   }
 
   function dot(code, kind, text) {
     const [cx, cy] = place(project(plane, code));
-    return drawing("g", { class: `lb-${kind}` }, drawing("circle", { cx, cy, r: 3 }), drawing("text", { x: cx + 5, y: cy - 5 }, text));
+    return svg("g", { class: `lb-${kind}` }, svg("circle", { cx, cy, r: 3 }), svg("text", { x: cx + 5, y: cy - 5 }, text));
   }
 
   function sample(kind) {
-    return drawing("svg", { class: "lb-sample", viewBox: "0 0 26 12", "aria-hidden": "true" }, drawing("ellipse", { class: `lb-${kind}`, cx: 13, cy: 6, rx: 12, ry: 5 }));
+    return svg("svg", { class: "lb-sample", viewBox: "0 0 26 12", "aria-hidden": "true" }, svg("ellipse", { class: `lb-${kind}`, cx: 13, cy: 6, rx: 12, ry: 5 }));
   }
 
-  const nearest = (code) => labels.reduce((best, _, i) => (distance(code, centres[i]) < distance(code, centres[best]) ? i : best), 0);
+  const nearest = ({ mean }) => labels.reduce((best, _, i) => (distance(mean, centres[i]) < distance(mean, centres[best]) ? i : best), 0);
 
-  function line(kind, title, found) {
-    const numbers = found.length === 0 ? ["–", "–", "–"] : found.some(({ missing }) => missing) ? ["none", "–", "–"] : [
-      (sum(found.map(deviation)) / found.length).toFixed(2),
-      (sum(found.map(nats)) / found.length).toFixed(1),
-      found.length === 1 && kind !== "prior" ? labels[nearest(found[0].mean)] : "–",
-    ];
+  function line(kind, title, found, digit = "–") {
+    const average = (measure, places) => (sum(found.map(measure)) / found.length).toFixed(places);
+    const numbers = found.length === 0 ? ["–", "–", "–"] : found.some(({ missing }) => missing) ? ["none", "–", "–"]
+      : [average(deviation, 2), average(nats, 1), digit];
     return h("tr", { "data-row": kind }, h("th", { scope: "row" }, h("span", {}, sample(kind), title)), ...numbers.map((text) => h("td", {}, text)));
   }
 
@@ -160,10 +151,10 @@ function render({ model, el }) {
     map.replaceChildren(
       ...experts.map((expert, i) => shape(expert, used.includes(i) ? "one" : "other")), shape(prior, "prior"),
       shape(product, "product"), ...(exact.missing ? [] : [shape(exact, "exact")]),
-      ...centres.map((code, i) => dot(code, i === nearest(product.mean) && used.length ? "centre lb-nearest" : "centre", labels[i])));
+      ...centres.map((code, i) => dot(code, used.length && i === nearest(product) ? "centre lb-nearest" : "centre", labels[i])));
     body.replaceChildren(
       line("prior", "prior", [prior]), line("one", "one image", chosen),
-      line("product", "product", [product]), line("exact", "exact", [exact]));
+      ...[["product", product], ["exact", exact]].map(([kind, found]) => line(kind, kind, [found], used.length ? labels[nearest(found)] : "–")));
     readout.textContent = tell(used.length, product, exact.missing);
     map.setAttribute("aria-label", `What the images say of their class, in a plane of the class code. ${readout.textContent}`);
     if (lay && decode) redraw(set, used, chosen);
@@ -171,7 +162,7 @@ function render({ model, el }) {
 
   function tell(k, product, missing) {
     if (k === 0) return "No evidence: the class code has only its prior.";
-    const start = `${k} ${k > 1 ? "images" : "image"} of evidence: the product lies nearest the digit ${labels[nearest(product.mean)]}.`;
+    const start = `${k} ${k > 1 ? "images" : "image"} of evidence: the product lies nearest the digit ${labels[nearest(product)]}.`;
     if (missing === 0) return start;
     return `${start} The exact combination does not exist for this evidence: in ${missing} of ${dims} dimensions the images together are less certain than the priors that have to be divided out, so no Gaussian is left.`;
   }

@@ -66,8 +66,8 @@ class EvidenceFigure(StaticWidget):
     caption = traitlets.Unicode(
         "What each image says of its class is a thin ellipse (two standard deviations, in a plane of the class code); what "
         "the chosen ones say together is purple and shrinks with every image. The product counts the prior once for every "
-        "image, the exact combination once in all. Each style is redrawn with the class code of all images in use up to "
-        "its column."
+        "image, the exact combination once in all. Dots are the digits' mean class codes; which is nearest is measured in "
+        "all dimensions. Each style is redrawn with the class code of all images in use up to its column."
     ).tag(sync=True)
 
     def __init__(

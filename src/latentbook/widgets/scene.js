@@ -28,13 +28,6 @@ function edgesOf(where, { width, height }) {
   return { left, top, right, bottom };
 }
 
-function svg(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 // A rectangle by its edges.
 function frame(rect, { left, top, right, bottom }) {
   const sides = { x: left, y: top, width: right - left, height: bottom - top };
