@@ -110,7 +110,7 @@ def product_of_experts(
     total = zeros.index_add(0, index, relative)  # in [1, n]
     mean = zeros.index_add(0, index, relative * experts.mean) / total
     log_precision = top + total.log()
-    if top.isnan().any() or not mean.detach().sum().isfinite():  # a sum is finite only where all its parts are
+    if top.isnan().any() or not mean.detach().isfinite().all():
         raise ValueError(
             "the experts' means must be finite and their log-variances no NaN: look for what made them so (a learning rate?)"
         )

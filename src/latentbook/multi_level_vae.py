@@ -49,8 +49,8 @@ class MultiLevelVAEConfig:
     init_std: float = 0.05  # of all initial weights; biases start at 0
     likelihood: str = "mse"  # squared error summed over pixels; "bernoulli": cross-entropy, grey values as means
     evidence: bool = True  # accumulate the class evidence of a group; False: every image is a group of its own
-    group_size: int = 0  # 0: a group is all the batch has of one class; n: random groups of n of one class
-    random_sizes: bool = False  # group_size is only the mean, the sizes are geometric: 1 is the most frequent
+    group_size: int = 0  # 0: a group is all the batch has of one class; n: random groups of n; unread without evidence
+    random_sizes: bool = False  # group_size (not 0) is only the mean, the sizes are geometric: 1 is the most frequent
     exact: bool = False  # posteriors never wider than the prior, which their combination counts once
     eps_per: str = "group"  # "only 1 random variable was sampled per group"; "sample": one for each image
     noise_std: float = 1.0  # of the class code's eps in training; "using these values [0.1] we were able to reproduce"

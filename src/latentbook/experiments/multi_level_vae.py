@@ -68,6 +68,8 @@ def but(config: Config, **changes: Any) -> Config:
     return replace(config, model=replace(config.model, **own), **changes)
 
 
+RESTORED_ALONE = but(ORIGINAL, cut_gradient=False, epochs=RESTORED.epochs, table_iterations=0)  # on the old batches
+
 # The ladder, all trained alike: the paper's objective per image, a heavier style KL, small groups, the two classifiers.
 PLAIN = Config(MultiLevelVAEConfig(likelihood="bernoulli", class_kl="group"), learning_rate=2e-3, schedule="one-cycle")
 STYLE_KL_WEIGHTS = (1.0, 2.0, 4.0)
@@ -85,7 +87,9 @@ VARIANTS: dict[str, Config] = (
         "reproduction-short": but(ORIGINAL, epochs=RESTORED.epochs, table_iterations=0),
         "untrained": but(ORIGINAL, noise_std=0.1, epochs=0),
         "untrained-std-1": but(ORIGINAL, epochs=0),
-        # one cause at a time: the gradient alone, as published otherwise; then the paper's average over groups
+        # one cause at a time: the gradient alone; new batches too; then the paper's objective
+        "gradient-replay": RESTORED_ALONE,
+        "gradient-replay-8-epochs": but(RESTORED_ALONE, epochs=8),
         "gradient-std-1": RESTORED,
         "gradient-std-0.1": but(RESTORED, noise_std=0.1),
         "paper": PAPER,
@@ -98,6 +102,7 @@ VARIANTS: dict[str, Config] = (
     | {f"style-kl-{weight:g}": but(PLAIN, style_kl_weight=weight) for weight in STYLE_KL_WEIGHTS}
     | {
         "step-groups": SMALL_GROUPS,
+        "groups-style-kl-4": but(SMALL_GROUPS, style_kl_weight=4.0),  # as far as one gets without names for the groups
         "step-adversary": ADVERSARY,
         "step-identity": but(SMALL_GROUPS, identity=True),
         "mended": MENDED,
@@ -107,6 +112,7 @@ VARIANTS: dict[str, Config] = (
         "eps-per-sample": but(MENDED, eps_per="sample"),
         "exact": but(MENDED, exact=True),
         "unseen-classes": but(MENDED, hold_out=(4, 7)),
+        "plain-unseen-classes": but(WEIGHED, hold_out=(4, 7)),
     }
 )
 

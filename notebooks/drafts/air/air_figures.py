@@ -1,0 +1,104 @@
+"""Figures of Attend, Infer, Repeat: scenes with numbered windows, and its data flow, drawn as those of `figures` are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+
+from latentbook.diagrams import symbol
+from latentbook.figures import COLOURS, arrow, box, draw_box, route, sheet
+from latentbook.spatial_transformer import box_corners
+
+DASHES = ("-", (0, (4, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # of the first window, the second, ...
+
+
+def show_scenes(
+    scenes: Float[Tensor, "n 1 canvas canvas"],
+    where: Float[Tensor, "n steps 3"],
+    counts: Int[Tensor, " n"],
+    rows: Mapping[str, Float[Tensor, "n 1 canvas canvas"]] | None = None,
+    *,
+    title: str = "",
+    scale: float = 0.95,
+) -> Figure:
+    """Scenes with their windows, numbered and each with its own dash, and rows of other pictures of the same scenes below."""
+    every = {"": scenes} | dict(rows or {})
+    size = (scale * len(scenes) + (0.9 if rows else 0.1), scale * len(every) + (0.35 if title else 0.05))
+    figure, panels = plt.subplots(len(every), len(scenes), figsize=size, squeeze=False)
+    for line, (name, images) in zip(panels, every.items(), strict=True):
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        for panel, image in zip(line, images.detach().cpu(), strict=True):
+            show_image(panel, image[0])
+    for panel, windows, count in zip(panels[0], where.detach().cpu(), counts.tolist(), strict=True):
+        number_windows(panel, windows[:count], scenes.shape[-1])
+    figure.suptitle(title, fontsize=10, y=1.0, va="top")
+    figure.subplots_adjust(
+        left=0.9 / size[0] if rows else 0.01, right=0.99, bottom=0.02, top=1 - (0.35 if title else 0.05) / size[1]
+    )
+    figure.subplots_adjust(wspace=0.08, hspace=0.08)
+    return figure
+
+
+def show_image(panel: Axes, image: Float[Tensor, "height width"], alpha: float = 1.0) -> None:
+    """One picture in a thin frame, without ticks."""
+    panel.imshow(image, vmin=0, vmax=1, alpha=alpha)
+    panel.set(xticks=[], yticks=[])
+    panel.grid(False)
+    panel.spines[:].set(visible=True, color="#bbbbbb")
+
+
+def number_windows(panel: Axes, where: Float[Tensor, "steps 3"], size: int, first: int = 1) -> None:
+    """Boxes of windows over a canvas of `size` pixels shown by imshow: solid, dashed, dotted, numbered from `first`."""
+    for i, one in enumerate(where, first):
+        draw_box(panel, one, size, dash=DASHES[(i - 1) % len(DASHES)], clip=True)
+        left, top, *_ = (box_corners(one, size) - 0.5).clamp(0, size - 8).tolist()
+        number = panel.text(
+            left + 1.2, top + 0.8, str(i), fontsize=8, va="top", color=COLOURS["attention"], weight="bold"
+        )
+        number.set_path_effects([withStroke(linewidth=2, foreground="white")])
+
+
+def draw_unrolled(steps: int = 3) -> Figure:
+    """Inference over three steps, and generation below it: what each step takes, gives, and hands on."""
+    figure, axes = sheet(15.0, 8.0, 0.62)
+    top, mid, low, out = 6.6, 5.0, 3.2, 1.3
+    axes.text(0.1, 3.0, "inference", fontsize=10, style="italic", va="top")
+    axes.text(0.1, 2.35, "generation", fontsize=10, style="italic", va="top")
+    axes.plot([0, 15], [2.55, 2.55], color="#bbbbbb", linewidth=0.8, linestyle="-")
+    symbol(axes, 0.5, 7.6, "$x$", "data")
+    for i in range(1, steps + 1):
+        x = 2.9 + 4.6 * (i - 1)
+        box(axes, x, top, "recurrent\nnetwork", 1.7, 0.8)
+        symbol(axes, x - 1.15, mid, rf"$z^\mathrm{{pres}}_{i}$", "presence")
+        symbol(axes, x + 0.15, mid, rf"$z^\mathrm{{where}}_{i}$", "attention")
+        arrow(axes, (x - 0.5, top - 0.45), (x - 1.05, mid + 0.32))
+        arrow(axes, (x + 0.05, top - 0.45), (x + 0.12, mid + 0.32))
+        box(axes, x + 1.75, mid, "crop", 0.9, 0.5, COLOURS["attention"])
+        arrow(axes, (x + 0.7, mid), (x + 1.22, mid))
+        box(axes, x + 1.75, low + 0.62, "encoder", 1.2, 0.5, COLOURS["data"])
+        arrow(axes, (x + 1.75, mid - 0.3), (x + 1.75, low + 0.94))
+        symbol(axes, x + 0.15, low + 0.62, rf"$z^\mathrm{{what}}_{i}$", "latent")
+        arrow(axes, (x + 1.08, low + 0.62), (x + 0.68, low + 0.62))
+        if i < steps:
+            route(axes, [(x + 0.9, top), (x + 3.7, top)])
+            axes.text(x + 2.75, top + 0.1, "state, $z_" + str(i) + "$", fontsize=9, ha="center", va="bottom")
+        box(axes, x + 0.15, out, "decode, paste\nif present", 1.9, 0.75, COLOURS["data"])
+        arrow(axes, (x + 0.15, low + 0.3), (x + 0.15, out + 0.43))
+        if i < steps:
+            arrow(axes, (x + 1.15, out), (x + 3.7, out))
+            axes.text(x + 2.4, out + 0.1, "canvas $+$", fontsize=9, ha="center", va="bottom")
+    axes.plot([0.8, 2.9 + 4.6 * (steps - 1) + 1.75], [7.6, 7.6], color="#444444", linewidth=1.1, linestyle="-")
+    for i in range(steps):
+        x = 2.9 + 4.6 * i
+        arrow(axes, (x + 1.75, 7.6), (x + 1.75, mid + 0.3))
+        arrow(axes, (x, 7.6), (x, top + 0.45))
+    end = 2.9 + 4.6 * (steps - 1)
+    arrow(axes, (end + 1.15, out), (end + 1.6, out))
+    symbol(axes, end + 1.85, out, r"$\hat{x}$", "data")
+    return figure
