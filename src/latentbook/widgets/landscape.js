@@ -4,7 +4,8 @@
 const GRID = 53; // losses along each axis of the landscape
 const VIEW = 1 + 2 * MARGIN; // window centres from -VIEW to VIEW, as the scene shows them
 const LEVELS = 9;
-const RATES = [0.1, 100];
+const RATES = [0.01, 100];
+const ARROW = 10; // steps: its length, or a step of good size could not be seen
 const STEPS = 400;
 
 // A picture with two empty pixels on every side, so that reading it needs no question whether it has ended.
@@ -101,7 +102,6 @@ function arrow([x, y], [u, v], barb) {
 // The landscape under its overlay, as large as the scene with its margin: a place on it is a window's centre.
 function terrain() {
   const heat = easel(GRID), hatch = newId("lb-hatch"), cell = (GRID - 1) / 2 / VIEW; // grid units in one of the canvas
-  heat.canvas.setAttribute("aria-hidden", "true");
   const parts = Object.fromEntries(["blind", "contour", "trail", "arrow", "here", "grab"].map((name) => [name, svg("path", { class: `lb-${name}` })]));
   parts.blind.setAttribute("style", `fill: url(#${hatch})`);
   const overlay = svg("svg", { viewBox: `-0.5 -0.5 ${GRID} ${GRID}`, "aria-hidden": "true" },
@@ -120,10 +120,10 @@ function terrain() {
     parts.blind.setAttribute("d", runs(ground));
   }
 
-  function mark(box, next, path) {
+  function mark(box, ahead, path) {
     const [x, y] = at(box);
     for (const name of ["here", "grab"]) parts[name].setAttribute("d", dots([[x, y]]));
-    parts.arrow.setAttribute("d", arrow([x, y], at(next), 1.6));
+    parts.arrow.setAttribute("d", arrow([x, y], at(ahead), 1.6));
     parts.trail.setAttribute("d", path.length ? "M" + path.map((where) => at(boxOf(where)).join(" ")).join("L") : "");
   }
 
@@ -143,7 +143,7 @@ function render({ model, el }) {
   const panel = scenePanel(model, width, height), land = terrain();
   const goal = svg("rect", { class: "lb-box lb-dashed" }), pull = svg("path", { class: "lb-arrow" });
   panel.marks.append(goal, pull);
-  const wanted = easel(size), seen = easel(size);
+  const wanted = easel(size, size, "the target crop"), seen = easel(size, size, "the crop under the window");
   const dials = [...PARTS.map((part) => whereDial(model, part)), dial("rate", ["\u03b7"], {
     read: () => model.get("rate"), write: (rate) => assign(model, { rate: Number(rate.toPrecision(3)) }), range: () => RATES, log: true, says: "step size",
   })];
@@ -153,8 +153,8 @@ function render({ model, el }) {
   const spans = h("p", { class: "lb-spans" }), readout = h("p", { class: "lb-readout" });
   const verdict = h("p", { class: "lb-readout", "aria-live": "polite" });
   const heading = (text) => h("div", { class: "lb-heading" }, text);
-  const column = (title, ...children) => h("section", { class: "lb-column", "aria-label": title }, heading(title), ...children);
-  const small = (title, { canvas }) => { canvas.setAttribute("aria-label", title); return h("div", {}, heading(title), layered(canvas)); };
+  const column = (title, ...children) => h("div", { class: "lb-column", role: "group", "aria-label": title }, heading(title), ...children);
+  const small = (title, { canvas }) => h("div", {}, heading(title), layered(canvas));
 
   // One step of gradient descent on the two shifts. False when it was the last.
   function step() {
@@ -184,12 +184,17 @@ function render({ model, el }) {
     else step();
   }
 
-  function halt(words) {
+  // The descent has ended, as the words say.
+  function rest(words) {
     cancelAnimationFrame(timer);
     timer = null;
     said = words;
     run.textContent = "descend";
-    if (picture) draw();
+  }
+
+  function halt(words) {
+    rest(words);
+    draw();
     return false;
   }
 
@@ -198,17 +203,20 @@ function render({ model, el }) {
     for (const { show } of dials) show();
     panel.show();
     if (!picture) return;
-    if (path.length && path.at(-1).some((value, k) => value !== where[k])) [path, said] = [[], ""];
+    if (path.length && path.at(-1).some((value, k) => value !== where[k])) { // moved by hand
+      path = [];
+      rest("");
+    }
     if (scale !== where[0]) {
       scale = where[0];
       land.lay(landscape(picture, target, scale));
       spans.replaceChildren("t", h("sub", {}, "x"), ` runs from ${signed(VIEW * scale, 1)} at the left to ${signed(-VIEW * scale, 1)}, t`, h("sub", {}, "y"), " alike from the top.");
     }
     const { loss, slope } = lossAt(picture, target, where), rate = model.get("rate");
-    const next = boxOf([where[0], where[1] - rate * slope[0], where[2] - rate * slope[1]]);
+    const ahead = boxOf([where[0], where[1] - ARROW * rate * slope[0], where[2] - ARROW * rate * slope[1]]);
     const inScene = ({ x, y }) => [((x + 1) * width) / 2, ((y + 1) * height) / 2];
-    pull.setAttribute("d", arrow(inScene(box), inScene(next), 0.03 * width));
-    land.mark(box, next, path);
+    pull.setAttribute("d", arrow(inScene(box), inScene(ahead), 0.03 * width));
+    land.mark(box, ahead, path);
     seen.paint(cropAt(picture, where, size));
     const level = slope[0] === 0 && slope[1] === 0;
     readout.textContent = `loss ${loss.toFixed(4)}\ngradient (${slope.map((value) => signed(value, 4)).join(", ")})`;
@@ -226,13 +234,14 @@ function render({ model, el }) {
     if (phase === "start" || phase === "move") carry(event);
     return undefined;
   });
+  keepPage(land.grab, () => true);
   land.element.addEventListener("click", carry); // a tap; a finger that scrolls the page makes no click
 
   el.append(h("figure", { class: "lb-widget lb-explorer", "aria-label": "Gradient descent on a window's shifts" },
     h("div", { class: "lb-stage" },
       column("scene", panel.element, h("div", { class: "lb-dials" }, ...dials.map(({ element }) => element))),
       column("loss for every shift", land.element, h("div", {}, spans, bar, readout)),
-      h("section", { class: "lb-pair", "aria-label": "crops" }, small("target", wanted), small("crop", seen))),
+      h("div", { class: "lb-pair", role: "group", "aria-label": "crops" }, small("target", wanted), small("crop", seen))),
     verdict, h("figcaption", {}, model.get("caption"))));
   const stop = follow(model, ["where", "rate"], draw);
   readPictures(model).then(([found]) => {
