@@ -37,14 +37,8 @@ def notebook(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    own = (
-        "JUPYTER_CONFIG_DIR",
-        "JUPYTER_DATA_DIR",
-        "JUPYTER_RUNTIME_DIR",
-        "JUPYTERLAB_SETTINGS_DIR",
-        "JUPYTERLAB_WORKSPACES_DIR",
-    )
-    settings = {name: str(folder / name.lower()) for name in own}
+    places = ("_CONFIG_DIR", "_DATA_DIR", "_RUNTIME_DIR", "LAB_SETTINGS_DIR", "LAB_WORKSPACES_DIR")
+    settings = {f"JUPYTER{name}": str(folder / name.lower()) for name in places}  # not the reader's own
     options = {
         "ServerApp.ip": "127.0.0.1",
         "ServerApp.port": port,
