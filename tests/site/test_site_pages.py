@@ -104,6 +104,23 @@ def test_the_front_page_asks_the_question_and_says_what_is_missing(visit):
     assert "Not written yet" in text
 
 
+@pytest.mark.parametrize("how", [{}, {"dark": True}, {"phone": True, "touch": True}], ids=["light", "dark", "phone"])
+def test_the_front_pages_window_follows_the_hand(visit, how):
+    figure = harness.Figure(visit("book/index.html", **how), "attention")
+    scene, (scale, x, y) = figure.find(".lb-scene svg"), figure.state("where")
+    move = figure.swipe if "touch" in how else figure.drag
+    start = [(1 - shift / scale / 1.3) / 2 for shift in (x, y)]  # the window's centre; the scene shows 1.3 on each side
+    move(scene, start, (start[0] + 0.2, start[1] + 0.1))
+    assert figure.state("where") == pytest.approx([scale, x - scale * 0.2 * 2.6, y - scale * 0.1 * 2.6], abs=0.05)
+    assert figure.find('input[data-trait="scene"]').count() == 10
+
+
+def test_the_front_page_has_a_picture_where_no_script_runs(visit):
+    still = visit("book/index.html", scripts=False, phone=True).locator("figure.lb-still")
+    assert still.locator("img").is_visible() and still.locator("figcaption").is_visible()
+    assert "a window with scale 2" in still.locator("img").get_attribute("alt")
+
+
 def test_words_that_name_a_concept_wear_its_colour_and_a_line_of_their_own(visit):
     page = visit("book/index.html")
     look = {

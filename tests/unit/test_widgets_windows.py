@@ -224,7 +224,7 @@ def test_the_front_pages_figure_is_current():
     (state,) = States(text).found
     scenes = unpack(state["sheet"], state["packing"]) / 255
     figure = front.window_on(torch.from_numpy(scenes).float())
-    assert figure.state() == state, "make it anew: CONTRIBUTING.md says how"
+    assert json.loads(json.dumps(figure.state())) == state, "make it anew: CONTRIBUTING.md says how"
     assert States(text).alt == figure.describe() and figure.caption in States(text).words
     assert text.startswith('<div class="lb-static" data-name="attention"') and '<figure class="lb-still"' in text
 
