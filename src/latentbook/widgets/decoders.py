@@ -41,7 +41,7 @@ def pack_layers(layers: Sequence[Layer]) -> bytes:
 
 
 def unpack_layers(packed: bytes, shapes: Sequence[Sequence[int]]) -> list[Layer]:
-    """The layers of these shapes [outputs, inputs], as the page's JavaScript has them (`unpackLayers` in repeat.js)."""
+    """The layers of these shapes [outputs, inputs], as the page's JavaScript has them (`unpackLayers` in layers.js)."""
     content, layers = zlib.decompress(packed), []
     at, levels = 0, 8 * sum(outputs for outputs, _ in shapes)
     for outputs, inputs in shapes:
@@ -50,6 +50,14 @@ def unpack_layers(packed: bytes, shapes: Sequence[Sequence[int]]) -> list[Layer]
         layers.append((weight * step[:, None], bias))
         at, levels = at + 8 * outputs, levels + outputs * inputs
     return layers
+
+
+def through(layers: Sequence[Layer], values: np.ndarray) -> np.ndarray:
+    """The outputs [n, outputs] of linear layers with ReLUs between them, for inputs [n, inputs]."""
+    for weight, bias in layers[:-1]:
+        values = (values @ weight.T + bias).clip(0)
+    weight, bias = layers[-1]
+    return values @ weight.T + bias
 
 
 def pack_decoder(layers: Sequence[Any], style_codes: np.ndarray, dim: int, pixels: int) -> bytes:

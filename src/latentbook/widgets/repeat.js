@@ -4,7 +4,7 @@
 // stage (how far the walk is), step (whose window is in hand), where ([steps][3]: the windows as they stand), caption.
 
 const PHASES = ["attend", "infer", "paint", "repeat", "stop"];
-const TALL = 3; // of the code's bars, to either side
+const TALL = 2.5; // of the code's bars, to either side
 const range = (n) => Array.from({ length: n }, (_, k) => k);
 
 // q(n), n = 0..steps, where presence stops at the first absence.
@@ -21,30 +21,6 @@ function progress(stage, count) {
   return { attended, inferred, painted, ended: stage > 3 * count };
 }
 
-// The layers of the packed trait, of shapes [[outputs, inputs], ...]: steps and biases of the outputs, weights in those steps.
-async function unpackLayers(packed, shapes) {
-  const content = await inflate(packed);
-  let at = 0;
-  const floats = (n) => new Float32Array(content, (at += 4 * n) - 4 * n, n);
-  const layers = shapes.map(([outputs, inputs]) => ({ inputs, steps: floats(outputs), bias: floats(outputs) }));
-  for (const layer of layers) {
-    const size = layer.inputs * layer.bias.length;
-    layer.weight = new Int8Array(content, (at += size) - size, size);
-  }
-  return layers;
-}
-
-// A layer's outputs.
-function linear({ inputs, steps, bias, weight }, values) {
-  return Float64Array.from(bias, (shift, i) => {
-    let sum = 0;
-    for (let k = 0, w = i * inputs; k < inputs; k++, w++) sum += weight[w] * values[k];
-    return shift + steps[i] * sum;
-  });
-}
-
-const relu = (values) => values.map((value) => Math.max(0, value));
-
 // The posterior of the code of a crop, and the window that is decoded from a code.
 function encode([first, second], crop) {
   const both = linear(second, relu(linear(first, crop.values))), n = both.length / 2;
@@ -56,7 +32,7 @@ function decode([, , third, fourth], code, { width, height }) {
 }
 
 // What a window sees of a picture, and what it paints.
-function through(layers, picture, where, size) {
+function lookThrough(layers, picture, where, size) {
   const crop = cropAt(picture, where, size), code = encode(layers, crop), decoded = decode(layers, code.mean, crop);
   return { where, picture, crop, code, decoded, pasted: pasteAt(decoded, where, picture) };
 }
@@ -105,13 +81,13 @@ function stepRow(k, size, dims, group, take) {
   const input = h("input", { type: "radio", name: group, value: k, "data-trait": "step", "aria-label": `take the window of step ${k + 1}` });
   input.addEventListener("change", () => take(k));
   const sample = svg("svg", { class: "lb-sample", viewBox: "0 0 14 14", "aria-hidden": "true" }, svg("rect", { class: `lb-box lb-dash-${k % 3}`, x: 1, y: 1, width: 12, height: 12 }));
-  const outline = () => svg("rect", { class: `lb-box lb-dash-${k % 3}`, x: 0, y: 0, width: size, height: size });
+  const outline = () => svg("rect", { class: `lb-box lb-dash-${k % 3}`, x: 0.4, y: 0.4, width: size - 0.8, height: size - 0.8 });
   const frames = [crop, decoded].map(({ canvas }) => layered(canvas, outline()));
   const note = h("p", { class: "lb-note" });
   const element = h("div", { class: "lb-step" },
     h("label", {}, input, sample, `${k + 1}`), there.element,
     h("div", { class: "lb-strip" }, frames[0], chart.element, frames[1], note));
-  // `seen` as `through` gives it; how many of its three parts are shown; a note in their place.
+  // `seen` as `lookThrough` gives it; how many of its three parts are shown; a note in their place.
   const show = (seen, parts, words) => {
     [frames[0], chart.element, frames[1]].forEach((part, i) => part.classList.toggle("lb-blank", i >= parts));
     note.textContent = words;
@@ -168,7 +144,7 @@ function render({ model, el }) {
   const button = (text, onclick) => h("button", { type: "button", class: "lb-button", onclick }, text);
   const backward = [button("start", () => go(0)), button("previous", () => go(model.get("stage") - 1))];
   const forward = [button("next", () => go(model.get("stage") + 1)), button("all", () => go(Infinity))];
-  const reset = button("the model\u2019s windows", () => assign(model, { where: inferred[model.get("scene")] }));
+  const reset = button("back to the model\u2019s windows", () => assign(model, { where: inferred[model.get("scene")] }));
   const off = (element, is) => element.setAttribute("aria-disabled", is); // a button that cannot be pressed keeps the focus
   const phases = PHASES.map((text) => h("span", {}, text));
   const readout = h("p", { class: "lb-readout", "aria-live": "polite" }), fit = h("p", { class: "lb-fit" });
@@ -179,7 +155,7 @@ function render({ model, el }) {
   // All steps through windows `where`; only those that have moved are computed again.
   function look(where, before) {
     const picture = pictures[model.get("scene")];
-    return where.map((at, k) => (before[k]?.picture === picture && before[k].where === at ? before[k] : through(layers, picture, at, size)));
+    return where.map((at, k) => (before[k]?.picture === picture && before[k].where === at ? before[k] : lookThrough(layers, picture, at, size)));
   }
 
   function tell({ painted: done, ended }, error) {
@@ -245,7 +221,7 @@ function render({ model, el }) {
     const sum = canvasOf(seen.slice(0, at.painted), picture);
     canvas.paint({ values: sum.values.map((value) => Math.min(1, value)) });
     readout.textContent = tell(at, error);
-    fit.textContent = `squared error ${error(at.painted).toFixed(1)}${unit}` + (moved ? `; ${error(at.painted, own).toFixed(1)} with the model\u2019s windows` : "");
+    fit.textContent = `squared error ${error(at.painted).toFixed(1)}${unit}` + (moved ? `\nthe model\u2019s windows: ${error(at.painted, own).toFixed(1)}` : "");
     el.dataset.shown = JSON.stringify([model.get("scene"), stage, hand, model.get("where")]);
   }
 
@@ -268,4 +244,4 @@ function render({ model, el }) {
   return () => { stop(); panel.stop(); };
 }
 
-export default { render, countPosterior, progress, unpackLayers, encode, decode, through };
+export default { render, countPosterior, progress, unpackLayers, encode, decode, lookThrough };

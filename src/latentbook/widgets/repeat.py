@@ -6,7 +6,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import traitlets
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,8 +14,8 @@ from torch import Tensor
 from latentbook.figures import COLOURS
 from latentbook.spatial_transformer import box_corners, image_to_window, window_to_image
 from latentbook.widgets.base import compose
-from latentbook.widgets.decoders import pack_layers, two_layers, unpack_layers
-from latentbook.widgets.relabel import chosen
+from latentbook.widgets.decoders import pack_layers, through, two_layers, unpack_layers
+from latentbook.widgets.relabel import chosen, whole
 from latentbook.widgets.scene import MARGIN, ScenesWidget, checked_where, draw_box, show_picture
 from latentbook.widgets.sprites import grey, numbers, pack
 from latentbook.widgets.strips import words
@@ -56,7 +55,7 @@ class RepeatFigure(ScenesWidget):
         "sheet", "packing", "names", "counts", "inferred", "presence", "network", "shapes", "variance", "scene", "stage",
         "step", "where", "caption",
     )  # fmt: skip
-    _esm = compose("repeat", ".js", "sampling", "scene")
+    _esm = compose("repeat", ".js", "sampling", "scene", "layers")
     _css = compose("repeat", ".css", "scene")
 
     names = traitlets.List().tag(sync=True)
@@ -96,13 +95,15 @@ class RepeatFigure(ScenesWidget):
         n = len(pictures)
         windows = numbers("where", where, f"{n} steps 3")
         if windows[..., 0].min() <= 0:
-            raise ValueError(f"where must have positive scales, its first numbers, got {windows[..., 0].min():g} as one")
+            raise ValueError(
+                f"where must have positive scales, its first numbers, got {windows[..., 0].min():g} as one"
+            )
         steps = windows.shape[1]
         odds = numbers("presence", presence, f"{n} {steps}")
         if odds.min() < 0 or odds.max() > 1:
             raise ValueError(f"presence must be probabilities, 0 to 1, got {odds.min():g} to {odds.max():g}: no logits")
         layers = what_vae(encoder, decoder, numbers("output_bias", output_bias, "").item())
-        truth = [] if counts is None else numbers("counts", counts, f"{n}").astype(int).tolist()
+        truth = [] if counts is None else whole("counts", counts, [n], 100)
         if variance is not None and not (variance > 0 and math.isfinite(variance)):
             raise ValueError(f"variance must be a positive, finite number or None, got {variance!r}")
         sheet, packing = pack(pictures)
@@ -171,10 +172,12 @@ class RepeatFigure(ScenesWidget):
         """Every step of the shown scene through its present window, as the page computes it."""
         where = torch.tensor(self.where)
         crops = image_to_window(self.picture().expand(len(where), 1, -1, -1), where, self.window)
-        layers = [tuple(map(torch.tensor, layer)) for layer in unpack_layers(self.network, self.shapes)]
-        mean, log_var = through(layers[:2], crops.flatten(1).double()).chunk(2, 1)
-        decoded = through(layers[2:], mean).sigmoid().view_as(crops)
-        return Steps(crops[:, 0], mean, log_var, decoded[:, 0], window_to_image(decoded, where.double(), self.size)[:, 0])
+        layers = unpack_layers(self.network, self.shapes)
+        mean, log_var = torch.from_numpy(through(layers[:2], crops.flatten(1).numpy())).chunk(2, 1)
+        decoded = torch.from_numpy(through(layers[2:], mean.numpy())).sigmoid().view_as(crops)
+        return Steps(
+            crops[:, 0], mean, log_var, decoded[:, 0], window_to_image(decoded, where.double(), self.size)[:, 0]
+        )
 
     def canvas(self, painted: int | None = None) -> Tensor:
         """The sum of the first `painted` pasted windows, None: of all that are used; [height, width], not yet clamped."""
@@ -197,47 +200,55 @@ class RepeatFigure(ScenesWidget):
         )
 
     def still(self) -> Figure:
-        side, tile, gap = 1.75, 0.62, 0.3  # inches
-        wide, rows, seen = (1 + 2 * MARGIN) * side, len(self.presence[0]), self.steps()
-        middle, right = wide + gap + 0.35, wide + gap + 0.35 + 3 * tile + 0.5 + gap
-        across, tall = right + side + 0.03, max(wide, rows * (tile + 0.15), side + 1.05) + 0.27
+        side, tile, top, odds = 1.75, 0.6, 0.27, self.presence[self.scene]  # inches
+        edge, pitch, seen = MARGIN * side, tile + 0.13, self.steps()
+        middle = side + 2 * edge + 0.35
+        right = middle + 3 * tile + 0.8
+        across, tall = right + side + 0.03, max(top + len(odds) * pitch, top + side + 1.05)
         figure = Figure(figsize=(across, tall))
 
         def room(x: float, y: float, w: float, h: float) -> Axes:  # in inches, from the upper left corner
             return figure.add_axes((x / across, 1 - (y + h) / tall, w / across, h / tall))
 
-        show_picture(scene := room(0, 0.27, wide, wide), self.picture(), "scene", MARGIN)
-        show_picture(canvas := room(right, 0.27, side, side), self.canvas().clamp(0, 1), "canvas")
+        def say(x: float, y: float, text: str, **look: Any) -> None:
+            figure.text(x / across, 1 - y / tall, text, fontsize=9, color="#444444", **look)
+
+        scene = room(0, top - edge, side + 2 * edge, side + 2 * edge)
+        show_picture(scene, self.picture(), "scene", MARGIN)
+        show_picture(canvas := room(right, top, side, side), self.canvas().clamp(0, 1), "canvas")
         for k, corners in enumerate(box_corners(torch.tensor(self.where), self.size).tolist()[: self.count]):
             for axes in (scene, canvas):
                 draw_box(axes, corners, DASHES[k % 3])
-            scene.text(*corners[:2], str(k + 1), ha="right", va="bottom", fontsize=10, fontweight="bold", color="#222222")
-        for k, p in enumerate(self.presence[self.scene]):
-            y = 0.27 + k * (tile + 0.15)
-            figure.text((middle - 0.08) / across, 1 - (y + tile / 2) / tall, f"{k + 1}\n{p:.2f}", ha="right", va="center", fontsize=9)
+            scene.text(*corners[:2], str(k + 1), ha="right", va="bottom", fontsize=10, fontweight="bold", clip_on=True)
+        say(middle - 0.12, top - 0.07, "presence", ha="right", va="center")
+        for k, p in enumerate(odds):
+            y = top + k * pitch
+            say(middle - 0.08, y + tile / 2, f"{k + 1}: {p:.2f}", ha="right", va="center")
             if k >= self.count:
-                figure.text(middle / across, 1 - (y + tile / 2) / tall, "not used", va="center", fontsize=9, color="#444444")
+                say(middle, y + tile / 2, "not used", va="center")
                 continue
             for x, picture, title in ((0, seen.crops[k], "crop"), (2 * tile + 0.5, seen.decoded[k], "decoded")):
                 show_picture(axes := room(middle + x, y, tile, tile), picture, title if k == 0 else "")
                 draw_box(axes, [0, 0, self.window, self.window], DASHES[k % 3])
-            draw_code(room(middle + tile + 0.1, y, tile + 0.3, tile), seen.mean[k], seen.log_var[k], "code" if k == 0 else "")
-        counts = room(right, side + 0.72, side, 0.45)
-        counts.bar(range(rows + 1), self.count_posterior, color=COLOURS["presence"], width=0.6)
-        counts.set(ylim=(0, 1), yticks=[], xticks=range(rows + 1))
+            draw_code(
+                room(middle + tile + 0.1, y, tile + 0.3, tile), seen.mean[k].numpy(), seen.log_var[k].numpy(), k == 0
+            )
+        counts = room(right, top + side + 0.35, side, 0.45)
+        counts.bar(range(len(odds) + 1), self.count_posterior, color=COLOURS["presence"], width=0.6)
+        counts.set(ylim=(0, 1), yticks=[], xticks=range(len(odds) + 1))
         counts.set_title("posterior of the count", fontsize=9.5, loc="left", color="#444444", pad=3)
         counts.tick_params(length=0, labelsize=9)
         counts.spines[["top", "right", "left"]].set_visible(False)
         return figure
 
 
-def draw_code(axes: Axes, mean: Tensor, log_var: Tensor, title: str) -> None:
+def draw_code(axes: Axes, mean: np.ndarray, log_var: np.ndarray, titled: bool) -> None:
     """The posterior of a code: a bar for each mean, and a line of one standard deviation to either side."""
     axes.bar(range(len(mean)), mean, color=COLOURS["latent"], width=0.7)
-    axes.errorbar(range(len(mean)), mean, (0.5 * log_var).exp(), fmt="none", ecolor="#222222", elinewidth=0.6)
+    axes.errorbar(range(len(mean)), mean, np.exp(0.5 * log_var), fmt="none", ecolor="#222222", elinewidth=0.6)
     axes.axhline(0, color="#888888", linewidth=0.6)
-    axes.set(ylim=(-3, 3))
-    axes.text(0, 1.04, title, transform=axes.transAxes, fontsize=9.5, color="#444444")
+    axes.set(ylim=(-2.5, 2.5))
+    axes.text(0, 1.04, "code" if titled else "", transform=axes.transAxes, fontsize=9.5, color="#444444")
     axes.set_axis_off()
 
 
@@ -249,12 +260,6 @@ def count_probabilities(presence: np.ndarray) -> np.ndarray:
 def in_hand(stage: int, last: int) -> int:
     """The step that a stage of the walk ends with; at its last stage no step is added."""
     return max(0, math.ceil(min(stage, last - 1) / 3) - 1)
-
-
-def through(layers: Sequence[tuple[Tensor, Tensor]], values: Tensor) -> Tensor:
-    """Two linear layers with ReLUs between them."""
-    (first, first_bias), (second, second_bias) = layers
-    return F.linear(F.linear(values, first, first_bias).relu(), second, second_bias)
 
 
 def what_vae(encoder: Iterable[Any], decoder: Iterable[Any], output_bias: float) -> list[tuple[np.ndarray, np.ndarray]]:
