@@ -427,7 +427,7 @@ def test_it_works_opened_straight_from_the_folder(visit, built):
 
 def test_a_still_picture_with_its_explanation_stands_where_no_script_runs(browser, address, built):
     shown = widget()
-    text = (built / PAGE).read_text(encoding="utf-8").replace("</h1>", "</h1>" + shown.to_html(), 1)
+    text = (built / PAGE).read_text(encoding="utf-8").replace("</a></h1>", "</a></h1>" + shown.to_html(), 1)
     page = browser.new_page(java_script_enabled=False)
     page.route(f"**/{PAGE}", lambda route: route.fulfill(body=text, content_type="text/html"))
     page.goto(address + PAGE)
