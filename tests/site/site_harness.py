@@ -16,11 +16,13 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,19 +177,46 @@ class Figure:
     def swipe(self, locator, start: tuple[float, float], end: tuple[float, float], steps: int = 6) -> None:
         """Drag with one finger inside an element (the context needs has_touch)."""
         box = settled(locator)
-        points = [
-            {
-                "x": box["x"] + (start[0] + k / steps * (end[0] - start[0])) * box["width"],
-                "y": box["y"] + (start[1] + k / steps * (end[1] - start[1])) * box["height"],
-            }
-            for k in range(steps + 1)
-        ]
-        session = self.page.context.new_cdp_session(self.page)
-        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [points[0]]})
-        for point in points[1:]:
-            session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
-        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-        session.detach()
+        way = [[a + k / steps * (b - a) for a, b in zip(start, end, strict=True)] for k in range(steps + 1)]
+        first, *others = [(box["x"] + u * box["width"], box["y"] + v * box["height"]) for u, v in way]
+        with fingers(self.page) as touch:
+            touch("touchStart", {0: first})
+            for place in others:
+                touch("touchMove", {0: place})
+            touch("touchEnd")
+
+
+@contextmanager
+def fingers(page) -> Iterator[Callable[..., None]]:
+    """touch(kind, {finger: (x, y)}) puts fingers on the screen, moves them, lifts those it names or, naming none, all.
+
+    The browser says that a touch was sent before the page has heard of it; so this waits at its end for the last lift.
+    """
+    page.evaluate(
+        """() => { window.lifted = new Promise((resolve) => {
+            const lift = (event) => { if (!event.touches.length) resolve(); };
+            for (const type of ["touchend", "touchcancel"]) addEventListener(type, lift, { capture: true, passive: true });
+        }); }"""
+    )
+    session = page.context.new_cdp_session(page)
+
+    def touch(kind: str, places: dict[int, tuple[float, float]] | None = None) -> None:
+        points = [{"id": finger, "x": x, "y": y} for finger, (x, y) in (places or {}).items()]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    yield touch
+    page.evaluate("window.lifted")
+    session.detach()
+
+
+def becomes(look: Callable[[], Any], wanted: Any, seconds: float = 20) -> bool:
+    """Whether what `look` finds is, sooner or later, what is wanted: for what the browser does in its own time."""
+    end = time.monotonic() + seconds
+    while (found := look()) != wanted and time.monotonic() < end:
+        time.sleep(0.05)
+    if found != wanted:
+        print(f"found {found!r}, wanted {wanted!r}")  # pytest shows it with the failure
+    return found == wanted
 
 
 def settled(locator, tries: int = 40) -> dict[str, float]:

@@ -4,7 +4,8 @@
 const GRID = 53; // losses along each axis of the landscape
 const VIEW = 1 + 2 * MARGIN; // window centres from -VIEW to VIEW, as the scene shows them
 const LEVELS = 9;
-const RATES = [0.1, 100];
+const RATES = [0.01, 100];
+const ARROW = 10; // steps: its length, or a step of good size could not be seen
 const STEPS = 400;
 
 // A picture with two empty pixels on every side, so that reading it needs no question whether it has ended.
@@ -120,10 +121,10 @@ function terrain() {
     parts.blind.setAttribute("d", runs(ground));
   }
 
-  function mark(box, next, path) {
+  function mark(box, ahead, path) {
     const [x, y] = at(box);
     for (const name of ["here", "grab"]) parts[name].setAttribute("d", dots([[x, y]]));
-    parts.arrow.setAttribute("d", arrow([x, y], at(next), 1.6));
+    parts.arrow.setAttribute("d", arrow([x, y], at(ahead), 1.6));
     parts.trail.setAttribute("d", path.length ? "M" + path.map((where) => at(boxOf(where)).join(" ")).join("L") : "");
   }
 
@@ -184,12 +185,17 @@ function render({ model, el }) {
     else step();
   }
 
-  function halt(words) {
+  // The descent has ended, as the words say.
+  function rest(words) {
     cancelAnimationFrame(timer);
     timer = null;
     said = words;
     run.textContent = "descend";
-    if (picture) draw();
+  }
+
+  function halt(words) {
+    rest(words);
+    draw();
     return false;
   }
 
@@ -198,17 +204,20 @@ function render({ model, el }) {
     for (const { show } of dials) show();
     panel.show();
     if (!picture) return;
-    if (path.length && path.at(-1).some((value, k) => value !== where[k])) [path, said] = [[], ""];
+    if (path.length && path.at(-1).some((value, k) => value !== where[k])) { // moved by hand
+      path = [];
+      rest("");
+    }
     if (scale !== where[0]) {
       scale = where[0];
       land.lay(landscape(picture, target, scale));
       spans.replaceChildren("t", h("sub", {}, "x"), ` runs from ${signed(VIEW * scale, 1)} at the left to ${signed(-VIEW * scale, 1)}, t`, h("sub", {}, "y"), " alike from the top.");
     }
     const { loss, slope } = lossAt(picture, target, where), rate = model.get("rate");
-    const next = boxOf([where[0], where[1] - rate * slope[0], where[2] - rate * slope[1]]);
+    const ahead = boxOf([where[0], where[1] - ARROW * rate * slope[0], where[2] - ARROW * rate * slope[1]]);
     const inScene = ({ x, y }) => [((x + 1) * width) / 2, ((y + 1) * height) / 2];
-    pull.setAttribute("d", arrow(inScene(box), inScene(next), 0.03 * width));
-    land.mark(box, next, path);
+    pull.setAttribute("d", arrow(inScene(box), inScene(ahead), 0.03 * width));
+    land.mark(box, ahead, path);
     seen.paint(cropAt(picture, where, size));
     const level = slope[0] === 0 && slope[1] === 0;
     readout.textContent = `loss ${loss.toFixed(4)}\ngradient (${slope.map((value) => signed(value, 4)).join(", ")})`;
@@ -226,6 +235,7 @@ function render({ model, el }) {
     if (phase === "start" || phase === "move") carry(event);
     return undefined;
   });
+  keepPage(land.grab, () => true);
   land.element.addEventListener("click", carry); // a tap; a finger that scrolls the page makes no click
 
   el.append(h("figure", { class: "lb-widget lb-explorer", "aria-label": "Gradient descent on a window's shifts" },

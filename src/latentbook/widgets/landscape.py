@@ -18,6 +18,8 @@ from latentbook.widgets.base import compose
 from latentbook.widgets.scene import MARGIN, SceneWidget, checked_where, draw_box, pixel_count, show_picture
 from latentbook.widgets.sprites import grey, pack
 
+ARROW = 10  # steps: the length of the arrow, or a step of good size could not be seen
+
 
 class GradientExplorer(SceneWidget):
     """Which way a window is pulled: the mean squared error between its crop and a target crop, for every shift.
@@ -35,11 +37,11 @@ class GradientExplorer(SceneWidget):
     _css = compose("landscape", ".css", "scene")
 
     target = traitlets.Tuple((3.0, 0.0, 0.0)).tag(sync=True)
-    rate = traitlets.Float(5.0).tag(sync=True)
+    rate = traitlets.Float(0.5).tag(sync=True)
     caption = traitlets.Unicode(
         "Gradient descent on the two shifts, to make the crop equal the target. The landscape lies over the scene: each of its "
         "places is a window's centre, dark where the loss is low, hatched where it is level and the gradient exactly "
-        "zero. The arrow is the next step. A lower scale, a larger window, feels the digit from farther away."
+        "zero. The arrow is ten steps long. A lower scale, a larger window, feels the digit from farther away."
     ).tag(sync=True)
 
     def __init__(
@@ -49,7 +51,7 @@ class GradientExplorer(SceneWidget):
         *,
         where: Any = (3.0, 0.0, 0.0),
         window: int = 28,
-        rate: float = 5.0,
+        rate: float = 0.5,
         **traits: Any,
     ) -> None:
         sheet, packing = pack(grey("picture", picture, "height width")[None])
@@ -127,7 +129,11 @@ class GradientExplorer(SceneWidget):
         draw_box(scene, self.corners())
         self.draw_ground(ground)
         left, top, right, bottom = self.corners()
-        start, slope, long = ((left + right) / 2, (top + bottom) / 2), self.gradient(), self.rate / self.where[0] / 2
+        start, slope, long = (
+            ((left + right) / 2, (top + bottom) / 2),
+            self.gradient(),
+            ARROW * self.rate / self.where[0] / 2,
+        )
         end = (start[0] + long * slope[0] * width, start[1] + long * slope[1] * height)
         for axes in (scene, ground):
             axes.annotate(

@@ -43,17 +43,23 @@ function layered(canvas, ...shapes) {
 // Dots of the width of the stroke, wherever they stand: one path.
 const dots = (points) => points.map(([x, y]) => `M${x} ${y}h0`).join("");
 
+// A finger on an element that has it in hand does not scroll the page. touch-action is not enough: Chromium does not heed it
+// on a single part of a drawing.
+function keepPage(element, inHand) {
+  element.addEventListener("touchstart", (event) => { if (event.cancelable && inHand()) event.preventDefault(); }, { passive: false });
+}
+
 // A scene of width by height pixels with its window's box, which can be dragged, resized, zoomed and moved by key.
 // Gives its element, the canvas' easel, an overlay in scene pixels (from the outer edge of the first) and show().
 function scenePanel(model, width, height) {
   const scene = easel(width, height);
   const box = svg("rect", { class: "lb-box" }), corners = svg("path", { class: "lb-corners" });
-  const hold = svg("rect", { class: "lb-hold" }), marks = svg("g", { class: "lb-marks" });
+  const marks = svg("g", { class: "lb-marks" });
   const edge = svg("rect", { class: "lb-edge", width, height });
   const overlay = svg("svg", {
     viewBox: [-MARGIN * width, -MARGIN * height, (1 + 2 * MARGIN) * width, (1 + 2 * MARGIN) * height].join(" "),
     "aria-hidden": "true",
-  }, edge, marks, box, corners, hold);
+  }, edge, marks, box, corners);
   const element = h("div", {
     class: "lb-scene", tabindex: 0, role: "application", "aria-label": "Attention window",
     "aria-description": "Arrow keys move the window, with Shift further; plus and minus zoom.",
@@ -130,6 +136,7 @@ function scenePanel(model, width, height) {
     }
     return undefined;
   });
+  keepPage(overlay, () => grip);
   overlay.addEventListener("pointerdown", point);
   overlay.addEventListener("pointermove", point);
   for (const type of ["pointerup", "pointercancel"]) overlay.addEventListener(type, lift);
@@ -159,7 +166,7 @@ function scenePanel(model, width, height) {
 
   function show() {
     const edges = edgesOf(model.get("where"), { width, height }), { left, top, right, bottom } = edges;
-    for (const rect of [box, hold]) frame(rect, edges);
+    frame(box, edges);
     corners.setAttribute("d", dots([[left, top], [right, top], [right, bottom], [left, bottom]]));
     return edges;
   }

@@ -1,6 +1,7 @@
 """The window on a scene in a real browser: PyTorch's pixels, and every way to move it with mouse, keys, wheel and fingers."""
 
 import json
+import math
 import re
 
 import pytest
@@ -12,6 +13,7 @@ from latentbook.spatial_transformer import affine_from_where, image_to_window, i
 from latentbook.widgets import AttentionWindow
 
 PAGE = "book/notation.html"  # any page of the site: the figure is put into it
+CHAPTER = "notebooks/04-spatial-transformer.html"
 VIEW = 1.3  # the scene and its margin reach from -VIEW to VIEW
 NOISE = (torch.rand(50, 50, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
 RING = torch.zeros(50, 50)
@@ -92,16 +94,16 @@ def test_every_pixel_is_pytorchs(visit, size):
         """([rows, windows, size]) => {
             const picture = { values: Float32Array.from(rows.flat()), width: rows[0].length, height: rows.length };
             const { cropAt, pasteAt } = latentbook.widgets.attention;
-            return windows.map((where) => {
+            return JSON.stringify(windows.map((where) => {
                 const crop = cropAt(picture, where, size);
                 return [[...crop.values], [...pasteAt(crop, where, picture).values]];
-            });
+            }));
         }""",
         [picture.tolist(), windows.tolist(), window],
     )
     crops = image_to_window(picture.expand(200, 1, -1, -1), windows, window)
     pasted = window_to_image(crops, windows, (height, width))
-    ours = [torch.tensor([pair[k] for pair in found]) for k in (0, 1)]
+    ours = [torch.tensor([pair[k] for pair in json.loads(found)]) for k in (0, 1)]
     errors = [(a - b.flatten(1)).abs().max().item() for a, b in zip(ours, (crops, pasted), strict=True)]
     print(f"largest difference from grid_sample: crop {errors[0]:.2g}, pasted {errors[1]:.2g}")
     assert crops.abs().max() > 0.5 and max(errors) <= 1e-5
@@ -118,18 +120,20 @@ def test_the_canvases_show_pytorchs_pictures(visit, dark):
     assert shows(figure, RING) and not shows(figure, NOISE)
 
 
-def test_a_redraw_draws_all_and_says_how_long_it_takes(visit):
-    """The time is printed, for `pytest -s`; what is tested is that the timed redraws truly drew."""
+def test_a_redraw_takes_few_milliseconds(visit):
+    """The time, layout included, is printed (`pytest -s`); 4 ms are wanted. The bound is far off, for busy machines."""
     figure = open_figure(visit)
     times = figure.div.evaluate(
-        """div => Array.from({ length: 200 }, (_, k) => {
+        """div => Array.from({ length: 300 }, (_, k) => {
             const start = performance.now();
-            div.latentbook.model.set("where", [1 + k / 40, Math.sin(k), Math.cos(k)]);
+            div.latentbook.model.set("where", [1 + k / 60, Math.sin(k), Math.cos(k)]);
+            div.getBoundingClientRect();
             return performance.now() - start;
         }).sort((a, b) => a - b)"""
     )
-    print(f"a redraw of the three canvases: median {times[100]:.2f} ms, nine in ten within {times[180]:.2f} ms")
-    assert where(figure)[0] == 1 + 199 / 40 and shows(figure, NOISE)
+    print(f"a redraw of the three canvases: median {times[150]:.2f} ms, nine in ten within {times[270]:.2f} ms")
+    assert times[150] < 40
+    assert where(figure)[0] == 1 + 299 / 60 and shows(figure, NOISE)  # the timed redraws truly drew
 
 
 def test_dragging_carries_the_window_with_the_hand(visit):
@@ -190,22 +194,25 @@ def test_the_wheel_zooms_over_the_window_and_scrolls_the_page_elsewhere(visit):
     top = figure.page.evaluate("scrollY")
     figure.page.mouse.move(*screen(figure, x, y))
     figure.page.mouse.wheel(0, 120)
-    figure.page.wait_for_function(
-        "before => document.querySelector('.lb-static').latentbook.model.get('where')[0] !== before", arg=3
-    )
-    assert box(figure) == pytest.approx((x, y, half * 2.718281828 ** (120 * 0.0015)), rel=2e-3)
+    assert harness.becomes(lambda: box(figure), pytest.approx((x, y, half * math.exp(120 * 0.0015)), rel=2e-3))
     assert figure.page.evaluate("scrollY") == top
     figure.page.mouse.wheel(0, -2000)
-    figure.page.wait_for_timeout(300)
-    assert where(figure)[0] > 3 and shows(figure, NOISE)
+    assert harness.becomes(lambda: where(figure)[0] > 3, True) and shows(figure, NOISE)
     before = where(figure)
     figure.page.mouse.move(*screen(figure, 0.9, 0.9))
     figure.page.mouse.wheel(0, 90)
     figure.page.wait_for_function("before => scrollY > before", arg=top)
-    figure.page.mouse.move(*screen(figure, *box(figure)[:2]))
-    figure.page.mouse.wheel(0, 10)  # at once, still scrolling: the page keeps the wheel
-    figure.page.wait_for_timeout(100)
-    assert where(figure) == before
+    scrolls_on = figure.find(
+        ".lb-scene .lb-box"
+    ).evaluate(  # the page has the wheel, and keeps it as the window passes under it
+        """box => {
+            const { left, top, width, height } = box.getBoundingClientRect();
+            const turn = (target) => target.dispatchEvent(new WheelEvent("wheel", {
+                bubbles: true, cancelable: true, deltaY: 10, clientX: left + width / 2, clientY: top + height / 2 }));
+            return turn(document.body) && turn(box);
+        }"""
+    )
+    assert scrolls_on and where(figure) == before
 
 
 def test_keys_move_and_zoom(visit):
@@ -230,13 +237,11 @@ def test_a_finger_carries_the_window_and_the_page_stays(visit):
     top = figure.page.evaluate("scrollY")
     share = [((c / VIEW) + 1) / 2 for c in (x, y)]
     figure.swipe(panel, (share[0], share[1]), (share[0] + 0.15, share[1] + 0.2))
-    figure.page.wait_for_timeout(200)
     assert box(figure) == pytest.approx((x + 0.15 * 2 * VIEW, y + 0.2 * 2 * VIEW, half), abs=0.02)
     assert figure.page.evaluate("scrollY") == top and shows(figure, NOISE)
     x, y, half = box(figure)
     share = [((c / VIEW) + 1) / 2 for c in (x + half, y + half)]
     figure.swipe(panel, (share[0], share[1]), (share[0] - 0.05, share[1] - 0.05))
-    figure.page.wait_for_timeout(200)
     assert box(figure)[2] == pytest.approx(half - 0.05 * VIEW, abs=0.02)
 
 
@@ -244,34 +249,31 @@ def test_a_finger_beside_the_window_scrolls_the_page(visit):
     figure = open_figure(visit, phone=True, touch=True)
     before, top = where(figure), figure.page.evaluate("scrollY")
     figure.swipe(figure.find(".lb-scene"), (0.9, 0.9), (0.9, 0.3))
-    figure.page.wait_for_timeout(300)
-    assert where(figure) == before and figure.page.evaluate("scrollY") > top
+    assert harness.becomes(lambda: figure.page.evaluate("scrollY") > top, True) and where(figure) == before
 
 
 def test_two_fingers_pinch(visit):
     figure = open_figure(visit, phone=True, touch=True)
     harness.settled(figure.find(".lb-scene"))
     x, y, half = box(figure)
-    session = figure.page.context.new_cdp_session(figure.page)
 
-    def touch(kind: str, *places: tuple[float, float]) -> None:
-        points = [dict(zip("xy", screen(figure, *place), strict=True), id=k) for k, place in enumerate(places)]
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    def at(*places: tuple[float, float]) -> dict[int, tuple[float, float]]:
+        return dict(enumerate(screen(figure, *place) for place in places))
 
-    touch("touchStart", (x, y))
-    touch("touchStart", (x, y), (x + 0.4, y))
-    for k in range(1, 5):
-        touch("touchMove", (x - 0.05 * k, y), (x + 0.4 + 0.05 * k, y))
-    figure.page.wait_for_timeout(200)
-    assert box(figure) == pytest.approx((x, y, half * 2), abs=0.03)  # twice as far apart, the middle where it was
-    touch("touchMove", (x, y + 0.2), (x + 0.8, y + 0.2))
-    figure.page.wait_for_timeout(200)
-    assert box(figure) == pytest.approx((x + 0.2, y + 0.2, half * 2), abs=0.03)
-    touch("touchMove", (x, y + 0.2))  # one is lifted
-    touch("touchMove", (x + 0.3, y + 0.5))  # the one that stays no longer pulls
-    touch("touchEnd")
-    figure.page.wait_for_timeout(200)
-    assert box(figure) == pytest.approx((x + 0.2, y + 0.2, half * 2), abs=0.03) and shows(figure, NOISE)
+    with harness.fingers(figure.page) as touch:
+        touch("touchStart", at((x, y)))
+        touch("touchStart", at((x, y), (x + 0.4, y)))
+        for k in range(1, 5):
+            touch("touchMove", at((x - 0.05 * k, y), (x + 0.4 + 0.05 * k, y)))
+        apart = pytest.approx((x, y, half * 2), abs=0.03)  # twice as far apart, the middle where it was
+        assert harness.becomes(lambda: box(figure), apart)
+        touch("touchMove", at((x, y + 0.2), (x + 0.8, y + 0.2)))
+        carried = pytest.approx((x + 0.2, y + 0.2, half * 2), abs=0.03)
+        assert harness.becomes(lambda: box(figure), carried)
+        touch("touchEnd", {1: screen(figure, x + 0.8, y + 0.2)})  # one is lifted
+        touch("touchMove", at((x + 0.3, y + 0.5)))  # the one that stays no longer pulls
+        touch("touchEnd")
+    assert box(figure) == carried and shows(figure, NOISE)
 
 
 def number(figure: Figure, part: str):
@@ -398,7 +400,6 @@ def test_a_pixel_is_chosen_by_pointing_by_key_and_by_touch(visit):
     assert figure.find(".lb-chosen").evaluate("e => [+e.getAttribute('x'), +e.getAttribute('y')]") == [4, 18]
     phone = open_figure(visit, widget(reading=True), phone=True, touch=True)
     phone.swipe(phone.find(".lb-crop"), (0.2, 0.5), (0.8, 0.5))
-    phone.page.wait_for_timeout(200)
     assert phone.state("pixel") == [22, 14]
 
 
@@ -439,19 +440,12 @@ def test_it_works_opened_straight_from_the_folder(visit, built):
     assert box(figure) == pytest.approx((x + 0.3, y, half), abs=0.012) and shows(figure, NOISE)
 
 
-def test_a_still_picture_with_its_explanation_stands_where_no_script_runs(browser, address, built):
-    shown = widget()
-    text = (built / PAGE).read_text(encoding="utf-8").replace("</h1>", "</h1>" + shown.to_html(), 1)
-    page = browser.new_page(java_script_enabled=False)
-    page.route(f"**/{PAGE}", lambda route: route.fulfill(body=text, content_type="text/html"))
-    page.goto(address + PAGE)
-    still = page.locator('div.lb-static[data-name="attention"] figure.lb-still')
+def test_a_still_picture_with_its_explanation_stands_where_no_script_runs(visit):
+    still = visit(CHAPTER, scripts=False).locator('div.lb-static[data-name="attention"] figure.lb-still')
     assert still.locator("img").is_visible() and still.locator("figcaption").is_visible()
     assert still.locator("img").bounding_box()["width"] > 400
-    assert still.locator("img").get_attribute("alt") == shown.describe()
-    assert "read the" in still.locator("figcaption").inner_text().replace("reads", "read")
+    assert "the crop pasted back on an empty canvas" in still.locator("img").get_attribute("alt")
     assert "A still picture" in still.locator("figcaption").inner_text()
-    page.close()
 
 
 def test_a_notebook_runs_the_very_same_source_and_python_moves_the_window(visit):
