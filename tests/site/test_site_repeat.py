@@ -271,7 +271,7 @@ def test_without_a_step_left_it_ends_and_with_none_it_never_starts(visit):
     assert figure.find(".lb-readout").inner_text().endswith("there is 1.")
     figure.find('input[data-trait="scene"][value="2"]').check()
     assert "Step 1 of 3: something is there with probability 0.04; it stops." in figure.find(".lb-readout").inner_text()
-    assert not figure.find(".lb-scene .lb-hold").is_visible() and figure.find(".lb-step input:checked").count() == 0
+    assert not figure.find(".lb-scene .lb-corners").is_visible() and figure.find(".lb-step input:checked").count() == 0
     before = figure.state("where")
     figure.press(figure.find(".lb-scene"), "ArrowRight", "+")
     drag(figure, (0, 0), (0.4, 0.4))
@@ -336,14 +336,13 @@ def test_a_finger_carries_a_window_and_scrolls_the_page_beside_it(visit):
     top = figure.page.evaluate("scrollY")
     share = [((c / VIEW) + 1) / 2 for c in (x, y)]
     figure.swipe(panel, (share[0], share[1]), (share[0] - 0.1, share[1] - 0.1))
-    figure.page.wait_for_timeout(200)
     assert box(figure, 1) == pytest.approx((x - 0.2 * VIEW, y - 0.2 * VIEW, half), abs=0.02)
     assert figure.page.evaluate("scrollY") == top
     check(figure)
     before = figure.state("where")
     figure.swipe(panel, (0.05, 0.9), (0.05, 0.3))
-    figure.page.wait_for_timeout(300)
-    assert figure.state("where") == before and figure.page.evaluate("scrollY") > top
+    figure.page.wait_for_function("top => scrollY > top", arg=top)
+    assert figure.state("where") == before
 
 
 def test_a_phone_shows_it_whole(visit):

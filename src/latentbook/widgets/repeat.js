@@ -61,7 +61,7 @@ function meter(name) {
 
 // A code as bars with a line of one standard deviation to either side.
 function codeChart(dims) {
-  const element = svg("svg", { class: "lb-code", viewBox: `0 ${-TALL} ${dims} ${2 * TALL}`, preserveAspectRatio: "none", role: "img" });
+  const element = svg("svg", { class: "lb-code", viewBox: `0 ${-TALL} ${dims} ${2 * TALL}`, preserveAspectRatio: "none", role: "img", "aria-label": "code" });
   const at = (value) => -clamp(value, -TALL, TALL);
   const show = (code) => {
     element.replaceChildren(svg("path", { class: "lb-zero", d: `M0 0H${dims}` }));
@@ -77,7 +77,8 @@ function codeChart(dims) {
 
 // A step's row: which it is, whether something is there, and crop, code and decoded window.
 function stepRow(k, size, dims, group, take) {
-  const crop = easel(size), decoded = easel(size), chart = codeChart(dims), there = meter("presence");
+  const [crop, decoded] = ["crop of window", "decoded window"].map((name) => easel(size, size, `${name} ${k + 1}`));
+  const chart = codeChart(dims), there = meter("presence");
   const input = h("input", { type: "radio", name: group, value: k, "data-trait": "step", "aria-label": `take the window of step ${k + 1}` });
   input.addEventListener("change", () => take(k));
   const sample = svg("svg", { class: "lb-sample", viewBox: "0 0 14 14", "aria-hidden": "true" }, svg("rect", { class: `lb-box lb-dash-${k % 3}`, x: 1, y: 1, width: 12, height: 12 }));
@@ -91,8 +92,6 @@ function stepRow(k, size, dims, group, take) {
   const show = (seen, parts, words) => {
     [frames[0], chart.element, frames[1]].forEach((part, i) => part.classList.toggle("lb-blank", i >= parts));
     note.textContent = words;
-    crop.canvas.setAttribute("aria-label", `crop of window ${k + 1}`);
-    decoded.canvas.setAttribute("aria-label", `decoded window ${k + 1}`);
     if (parts > 0) crop.paint(seen.crop);
     chart.show(parts > 1 ? seen.code : null);
     if (parts > 2) decoded.paint(seen.decoded);
@@ -136,8 +135,7 @@ function render({ model, el }) {
   boxes.forEach((rect, k) => rect.addEventListener("pointerdown", () => take(k))); // and the same gesture moves it
   panel.marks.append(...boxes);
   panel.marks.after(...marks);
-  const canvas = easel(width, height), painted = all.map((k) => svg("rect", { class: `lb-box lb-dash-${k % 3}` }));
-  canvas.canvas.setAttribute("aria-label", "canvas: the sum of the pasted windows");
+  const canvas = easel(width, height, "canvas: the sum of the pasted windows"), painted = all.map((k) => svg("rect", { class: `lb-box lb-dash-${k % 3}` }));
   const group = newId("lb-step"), rows = all.map((k) => stepRow(k, size, shapes[2][1], group, take));
   const odds = range(steps + 1).map((n) => meter(`${n}`));
 
@@ -150,7 +148,7 @@ function render({ model, el }) {
   const readout = h("p", { class: "lb-readout", "aria-live": "polite" }), fit = h("p", { class: "lb-fit" });
   const choices = h("div", { class: "lb-choices" });
   const heading = (text) => h("div", { class: "lb-heading" }, text);
-  const column = (title, ...children) => h("section", { class: "lb-column", "aria-label": title }, heading(title), ...children);
+  const column = (title, ...children) => h("div", { class: "lb-column", role: "group", "aria-label": title }, heading(title), ...children);
 
   // All steps through windows `where`; only those that have moved are computed again.
   function look(where, before) {
@@ -230,7 +228,7 @@ function render({ model, el }) {
     h("div", { class: "lb-phases", "aria-hidden": "true" }, ...phases), readout,
     h("div", { class: "lb-stage" },
       column("scene", panel.element, reset),
-      h("section", { class: "lb-column lb-steps", role: "radiogroup", "aria-label": "steps" },
+      h("div", { class: "lb-column lb-steps", role: "radiogroup", "aria-label": "steps" },
         h("div", { class: "lb-strip lb-heading", "aria-hidden": "true" }, ...["crop", "code", "decoded"].map((text) => h("span", {}, text))), ...rows.map(({ element }) => element)),
       column("canvas", layered(canvas.canvas, ...painted), fit, h("div", { class: "lb-count" }, heading("posterior of the count"), ...odds.map(({ element }) => element)))),
     h("figcaption", {}, model.get("caption"))));

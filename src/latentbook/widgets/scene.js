@@ -215,7 +215,6 @@ function sceneChoice(model, pictures, names) {
   const faces = pictures.map((picture, i) => {
     const { canvas, paint } = easel(picture.width, picture.height);
     paint(picture);
-    canvas.setAttribute("aria-hidden", "true");
     inputs[i].addEventListener("change", () => assign(model, { scene: i }));
     return h("label", {}, inputs[i], h("span", { class: "lb-print" }, canvas));
   });
