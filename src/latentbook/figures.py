@@ -155,7 +155,7 @@ def completions_grid(truth: Tensor, conditions: Tensor, completions: Tensor) -> 
 
 
 def front_picture(path: str, digits: Digits, columns: int = 12) -> None:
-    """The picture of the README and the front page, made anew: completions of six test digits by chapter 01's best model."""
+    """The picture of the README, made anew: completions of six test digits by chapter 01's best model."""
     from latentbook.experiments import mix_and_match
 
     use_style()

@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import re
+from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +15,11 @@ import torch
 import traitlets
 from PIL import Image
 
+from latentbook.data import load_digits
 from latentbook.spatial_transformer import affine_from_where, image_to_window, window_to_image
-from latentbook.widgets import AttentionWindow, GradientExplorer
+from latentbook.widgets import AttentionWindow, GradientExplorer, front
 from latentbook.widgets.base import render_png
+from latentbook.widgets.sprites import unpack
 
 SCENES = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0))
 KEPT = (SCENES.double() * 255).round() / 255
@@ -191,3 +195,55 @@ def test_the_matrix_that_is_drawn_is_the_librarys():
     text = next(t.get_text() for axes in window().still().axes for t in axes.texts if t.get_text().startswith("A = "))
     numbers = [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", text.replace("−", "-"))]
     assert numbers == pytest.approx(affine_from_where(torch.tensor(WHERE)).flatten().tolist(), abs=1e-3)
+
+
+FRONT = Path(__file__).parents[2] / "book" / "window.html"
+CHAPTER = FRONT.parents[1] / "notebooks" / "04-spatial-transformer.ipynb"
+
+
+class States(HTMLParser):
+    """The states of the figures in a text, and what stands beside them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found, self.alt, self.words = [], "", ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        values = dict(attributes)
+        self.alt = values.get("alt", self.alt)
+        if values.get("data-name") == "attention":
+            self.found.append(json.loads(values["data-state"]))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_front_pages_figure_is_current():
+    text = FRONT.read_text(encoding="utf-8")
+    (state,) = States(text).found
+    scenes = unpack(state["sheet"], state["packing"]) / 255
+    figure = front.window_on(torch.from_numpy(scenes).float())
+    assert figure.state() == state, "make it anew: CONTRIBUTING.md says how"
+    assert States(text).alt == figure.describe() and figure.caption in States(text).words
+    assert text.startswith('<div class="lb-static" data-name="attention"') and '<figure class="lb-still"' in text
+
+
+def test_the_front_pages_digits_are_those_of_the_chapter():
+    outputs = [
+        out for cell in json.loads(CHAPTER.read_text(encoding="utf-8"))["cells"] for out in cell.get("outputs", [])
+    ]
+    (state,) = States("".join("".join(out.get("data", {}).get("text/html", "")) for out in outputs)).found
+    example, *ten = unpack(state["sheet"], state["packing"])
+    (own,) = States(FRONT.read_text(encoding="utf-8")).found
+    assert np.array_equal(unpack(own["sheet"], own["packing"]), [*ten[:3], example, *ten[4:]])
+
+
+def test_the_front_pages_figure_is_made_of_a_digit_of_each_kind(tmp_path):
+    digits = load_digits("test", source="offline")
+    figure = front.front_window(digits)
+    three = digits.images[(digits.labels == 3).nonzero()[1, 0]][0]
+    assert len(figure.packing["places"]) == 10 == len(figure.names) and figure.names[figure.scene] == "a 3"
+    assert (figure.crop() - three).abs().mean() < 0.1  # its window stands where the digit does
+    front.write_front_window(tmp_path / "window.html", digits)
+    assert (tmp_path / "window.html").read_text(encoding="utf-8") == figure.to_html() + "\n"

@@ -39,7 +39,6 @@ function lens() {
   const pixels = easel(2), between = svg("rect", { class: "lb-between", x: 0.5, y: 0.5, width: 1, height: 1 });
   const lines = svg("path", { class: "lb-split" }), point = svg("path", { class: "lb-point" });
   const words = h("p", {}), terms = [0, 1, 2, 3].map(() => h("span", {})), sum = h("p", {});
-  pixels.canvas.setAttribute("aria-hidden", "true");
   const element = h("div", { class: "lb-lens" }, layered(pixels.canvas, between, lines, point),
     h("div", {}, words, h("div", { class: "lb-terms" }, ...terms), sum));
   const show = ([column, row], { four, at, part }, value) => {
@@ -60,7 +59,7 @@ function render({ model, el }) {
   let pictures = null;
 
   const panel = scenePanel(model, width, height);
-  const crop = easel(size), pasted = easel(width, height);
+  const crop = easel(size, size, "the crop under the window"), pasted = easel(width, height, "the crop pasted back on an empty canvas");
   const dials = PARTS.map((part) => whereDial(model, part));
   const forward = matrix(["A ="]), backward = matrix(["A", h("sup", {}, "\u22121"), " ="]);
 
@@ -68,7 +67,7 @@ function render({ model, el }) {
   const chosen = svg("rect", { class: "lb-chosen", width: 1, height: 1 });
   const cropFrame = layered(crop.canvas, chosen), pastedFrame = layered(pasted.canvas, outline);
   cropFrame.classList.add("lb-crop");
-  const column = (title, picture, below) => h("section", { class: "lb-column", "aria-label": title },
+  const column = (title, picture, below) => h("div", { class: "lb-column", role: "group", "aria-label": title },
     h("div", { class: "lb-heading" }, title), picture, below);
   const stage = h("div", { class: "lb-stage" },
     column("scene", panel.element, h("div", { class: "lb-dials" }, ...dials.map(({ element }) => element))),

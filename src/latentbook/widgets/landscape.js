@@ -102,7 +102,6 @@ function arrow([x, y], [u, v], barb) {
 // The landscape under its overlay, as large as the scene with its margin: a place on it is a window's centre.
 function terrain() {
   const heat = easel(GRID), hatch = newId("lb-hatch"), cell = (GRID - 1) / 2 / VIEW; // grid units in one of the canvas
-  heat.canvas.setAttribute("aria-hidden", "true");
   const parts = Object.fromEntries(["blind", "contour", "trail", "arrow", "here", "grab"].map((name) => [name, svg("path", { class: `lb-${name}` })]));
   parts.blind.setAttribute("style", `fill: url(#${hatch})`);
   const overlay = svg("svg", { viewBox: `-0.5 -0.5 ${GRID} ${GRID}`, "aria-hidden": "true" },
@@ -144,7 +143,7 @@ function render({ model, el }) {
   const panel = scenePanel(model, width, height), land = terrain();
   const goal = svg("rect", { class: "lb-box lb-dashed" }), pull = svg("path", { class: "lb-arrow" });
   panel.marks.append(goal, pull);
-  const wanted = easel(size), seen = easel(size);
+  const wanted = easel(size, size, "the target crop"), seen = easel(size, size, "the crop under the window");
   const dials = [...PARTS.map((part) => whereDial(model, part)), dial("rate", ["\u03b7"], {
     read: () => model.get("rate"), write: (rate) => assign(model, { rate: Number(rate.toPrecision(3)) }), range: () => RATES, log: true, says: "step size",
   })];
@@ -154,8 +153,8 @@ function render({ model, el }) {
   const spans = h("p", { class: "lb-spans" }), readout = h("p", { class: "lb-readout" });
   const verdict = h("p", { class: "lb-readout", "aria-live": "polite" });
   const heading = (text) => h("div", { class: "lb-heading" }, text);
-  const column = (title, ...children) => h("section", { class: "lb-column", "aria-label": title }, heading(title), ...children);
-  const small = (title, { canvas }) => { canvas.setAttribute("aria-label", title); return h("div", {}, heading(title), layered(canvas)); };
+  const column = (title, ...children) => h("div", { class: "lb-column", role: "group", "aria-label": title }, heading(title), ...children);
+  const small = (title, { canvas }) => h("div", {}, heading(title), layered(canvas));
 
   // One step of gradient descent on the two shifts. False when it was the last.
   function step() {
@@ -242,7 +241,7 @@ function render({ model, el }) {
     h("div", { class: "lb-stage" },
       column("scene", panel.element, h("div", { class: "lb-dials" }, ...dials.map(({ element }) => element))),
       column("loss for every shift", land.element, h("div", {}, spans, bar, readout)),
-      h("section", { class: "lb-pair", "aria-label": "crops" }, small("target", wanted), small("crop", seen))),
+      h("div", { class: "lb-pair", role: "group", "aria-label": "crops" }, small("target", wanted), small("crop", seen))),
     verdict, h("figcaption", {}, model.get("caption"))));
   const stop = follow(model, ["where", "rate"], draw);
   readPictures(model).then(([found]) => {

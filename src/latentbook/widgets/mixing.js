@@ -69,7 +69,7 @@ function render({ model, el }) {
   const sides = Object.entries(SIDES).map(([side, { drawn, other }]) => {
     const own = [drawn, other, "mixed"].map((name) => block(side, name, rows, hidden));
     blocks.push(...own);
-    return h("section", { class: "lb-side", "aria-label": `${side} side` },
+    return h("div", { class: "lb-side", role: "group", "aria-label": `${side} side` },
       h("div", { class: "lb-side-title" }, `${side} side`),
       ...own.map((b) => b.element));
   });

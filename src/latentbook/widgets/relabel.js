@@ -19,6 +19,7 @@ function render({ model, el }) {
   let lay = null;
 
   const thumbnails = Array.from({ length: sources }, () => picture(model, 1));
+  for (const canvas of thumbnails) canvas.setAttribute("aria-hidden", "true"); // the radio button around it has the words
   const frame = (canvas) => h("span", { class: "lb-print" }, canvas);
   const known = (i) => (own.length ? `test digit ${i + 1}, showing ${own[i]}` : `test digit ${i + 1}`);
   const which = pick(model, "source", "test digit", thumbnails.map(frame), known);
@@ -27,7 +28,7 @@ function render({ model, el }) {
 
   const panel = (title, kind) => {
     const canvas = picture(model, 1), verdict = h("div", { class: "lb-verdict" }), tally = h("div", { class: "lb-tally" });
-    const element = h("section", { class: `lb-panel lb-panel-${kind}`, "aria-label": title },
+    const element = h("div", { class: `lb-panel lb-panel-${kind}`, role: "group", "aria-label": title },
       h("div", { class: "lb-heading" }, title), frame(canvas), verdict, tally);
     return { element, canvas, verdict, tally };
   };

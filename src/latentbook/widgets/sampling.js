@@ -65,9 +65,10 @@ async function readPictures(model) {
   });
 }
 
-// A canvas of a picture's own size. paint(picture) draws it with 256 greys, light ink on black as `sprites` does.
-function easel(width, height = width) {
-  const canvas = h("canvas", { class: "lb-picture", role: "img", width, height });
+// A canvas of a picture's own size, hidden from those who listen where no label is given: then something else says it.
+// paint(picture) draws it with 256 greys, light ink on black as `sprites` does.
+function easel(width, height = width, label = null) {
+  const canvas = h("canvas", { class: "lb-picture", width, height, role: label && "img", "aria-label": label, "aria-hidden": label ? null : "true" });
   const paper = canvas.getContext("2d"), image = paper.createImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
   const paint = ({ values }) => {
