@@ -1,5 +1,6 @@
 """Networks small enough to travel in a page: weights in 8 bits, computed there and here alike."""
 
+import math
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -27,6 +28,18 @@ def two_layers(name: str, parameters: Iterable[Any], inputs: Any, outputs: Any) 
     first_bias = numbers(f"the {name}'s first bias", parts[1], f"{len(first)}")
     second = numbers(f"the {name}'s second weight", parts[2], f"{outputs} {len(first)}")
     return [(first, first_bias), (second, numbers(f"the {name}'s second bias", parts[3], f"{len(second)}"))]
+
+
+def what_vae(encoder: Iterable[Any], decoder: Iterable[Any], output_bias: float) -> list[Layer]:
+    """Encoder and decoder as four layers, the output bias in the last; raises ValueError where they do not fit together."""
+    layers = two_layers("encoder", encoder, "pixels", "codes")
+    (codes, _), pixels = layers[1][0].shape, layers[0][0].shape[1]
+    if codes % 2 or math.isqrt(pixels) ** 2 != pixels:
+        raise ValueError(
+            f"encoder must map a square window to the means and log-variances of its code, got {pixels} pixels to {codes} numbers"
+        )
+    hidden, (weight, bias) = two_layers("decoder", decoder, codes // 2, pixels)
+    return [*layers, hidden, (weight, bias + output_bias)]
 
 
 def pack_layers(layers: Sequence[Layer]) -> bytes:

@@ -14,7 +14,7 @@ from torch import Tensor
 from latentbook.figures import COLOURS
 from latentbook.spatial_transformer import box_corners, image_to_window, window_to_image
 from latentbook.widgets.base import compose
-from latentbook.widgets.decoders import pack_layers, through, two_layers, unpack_layers
+from latentbook.widgets.decoders import pack_layers, through, unpack_layers, what_vae
 from latentbook.widgets.relabel import chosen, whole
 from latentbook.widgets.scene import MARGIN, ScenesWidget, checked_where, draw_box, show_picture
 from latentbook.widgets.sprites import grey, numbers, pack
@@ -44,7 +44,8 @@ class RepeatFigure(ScenesWidget):
     decoder: those of a hidden layer of ReLU and of the window's logits, to which `output_bias` is added; both as
         list(model.what.encoder.parameters()). They are kept in 8 bits.
     counts: how many objects the scenes truly hold, integers [n]. names: a word for each scene.
-    variance: of a Gaussian likelihood; with it the squared error is told in nats, ||x - canvas||^2 / (2 variance).
+    variance: of a Gaussian likelihood; with it the squared error is told in nats, ||x - canvas||^2 / (2 variance). As in
+        the model's loss, that canvas is the sum itself; what is shown of it is clamped to [0, 1].
     scene: which one is shown. stage: how far the walk is, 3 for each step (attend, infer, paint) and a last one; None: all.
 
     Raises ValueError for values that do not fit together, and says what would.
@@ -260,15 +261,3 @@ def count_probabilities(presence: np.ndarray) -> np.ndarray:
 def in_hand(stage: int, last: int) -> int:
     """The step that a stage of the walk ends with; at its last stage no step is added."""
     return max(0, math.ceil(min(stage, last - 1) / 3) - 1)
-
-
-def what_vae(encoder: Iterable[Any], decoder: Iterable[Any], output_bias: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Encoder and decoder as four layers, the output bias in the last; raises ValueError where they do not fit together."""
-    layers = two_layers("encoder", encoder, "pixels", "codes")
-    (codes, _), pixels = layers[1][0].shape, layers[0][0].shape[1]
-    if codes % 2 or math.isqrt(pixels) ** 2 != pixels:
-        raise ValueError(
-            f"encoder must map a square window to the means and log-variances of its code, got {pixels} pixels to {codes} numbers"
-        )
-    hidden, (weight, bias) = two_layers("decoder", decoder, codes // 2, pixels)
-    return [*layers, hidden, (weight, bias + output_bias)]
