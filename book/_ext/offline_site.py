@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 WIDGETS = HERE.parents[1] / "src" / "latentbook" / "widgets"
-SHARED = ("base.js", "sampling.js", "scene.js")  # in this order, in front of every figure
+SHARED = ("base.js", "sampling.js", "scene.js", "layers.js")  # in this order, in front of every figure
 EXPORT = re.compile(r"^export default (?=\{)", re.MULTILINE)
 WIDGET_STATE = re.compile(r'<script type="application/vnd\.jupyter\.widget-[^>]*>.*?</script>', re.DOTALL)
 FIRST = """<!doctype html>

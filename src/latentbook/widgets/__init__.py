@@ -6,6 +6,7 @@ from latentbook.widgets.evidence import EvidenceFigure
 from latentbook.widgets.landscape import GradientExplorer
 from latentbook.widgets.mixing import MixingFigure, draw_mask
 from latentbook.widgets.relabel import RelabelFigure
+from latentbook.widgets.repeat import RepeatFigure
 from latentbook.widgets.strips import StripsFigure
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "GradientExplorer",
     "MixingFigure",
     "RelabelFigure",
+    "RepeatFigure",
     "StaticWidget",
     "StripsFigure",
     "draw_mask",

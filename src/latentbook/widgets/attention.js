@@ -20,20 +20,6 @@ function matrix(name) {
   return { element, show };
 }
 
-// The scenes to choose from, as radio buttons with their pictures.
-function sceneChoice(model, pictures, names) {
-  const group = newId("lb-scene");
-  const inputs = pictures.map((_, i) => h("input", { type: "radio", name: group, value: i, "data-trait": "scene", "aria-label": names[i] ?? `scene ${i + 1}` }));
-  const faces = pictures.map((picture, i) => {
-    const { canvas, paint } = easel(picture.width, picture.height);
-    paint(picture);
-    inputs[i].addEventListener("change", () => assign(model, { scene: i }));
-    return h("label", {}, inputs[i], h("span", { class: "lb-print" }, canvas));
-  });
-  const element = h("div", { class: "lb-faces", role: "radiogroup", "aria-label": "scene" }, ...faces);
-  return { element, show: () => inputs.forEach((input, i) => { input.checked = i === model.get("scene"); }) };
-}
-
 // The four pixels that one output pixel reads, each with the area opposite to it as its weight.
 function neighbours(picture, where, size, [column, row]) {
   const [scale, x, y] = invert(where);

@@ -140,3 +140,9 @@ function bytes(value) {
   if (typeof value === "string") return Uint8Array.from(atob(value), (c) => c.charCodeAt(0));
   return Uint8Array.from(value ?? []);
 }
+
+// A trait that Python has deflated, as an ArrayBuffer.
+function inflate(packed) {
+  const stream = new Blob([bytes(packed)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).arrayBuffer();
+}

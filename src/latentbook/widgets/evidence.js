@@ -43,8 +43,7 @@ const distance = (a, b) => sum(a.map((value, d) => (value - b[d]) ** 2));
 
 // The decoder of a packed trait: decode(style, class code) gives grey values 0 to 1, pixel by pixel.
 async function unpackDecoder(packed, styles, dims, pixels) {
-  const deflated = new Blob([bytes(packed)]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const content = await new Response(deflated).arrayBuffer();
+  const content = await inflate(packed);
   const hidden = (content.byteLength - 4 * pixels) / (4 * (1 + styles + dims) + pixels);
   let at = 0;
   const [steps, bias, given, weight] = [hidden, pixels, styles * hidden, hidden * dims].map((size) => {

@@ -207,3 +207,17 @@ function whereDial(model, part) {
   const symbol = k === 0 ? ["s"] : ["t", h("sub", {}, part.at(-1))];
   return dial(part, symbol, { read: () => model.get("where")[k], write, range, log: k === 0, says: part.replace("_", " ") });
 }
+
+// The scenes to choose from, as radio buttons with their pictures.
+function sceneChoice(model, pictures, names) {
+  const group = newId("lb-scene");
+  const inputs = pictures.map((_, i) => h("input", { type: "radio", name: group, value: i, "data-trait": "scene", "aria-label": names[i] ?? `scene ${i + 1}` }));
+  const faces = pictures.map((picture, i) => {
+    const { canvas, paint } = easel(picture.width, picture.height);
+    paint(picture);
+    inputs[i].addEventListener("change", () => assign(model, { scene: i }));
+    return h("label", {}, inputs[i], h("span", { class: "lb-print" }, canvas));
+  });
+  const element = h("div", { class: "lb-scenes", role: "radiogroup", "aria-label": "scene" }, ...faces);
+  return { element, show: () => inputs.forEach((input, i) => { input.checked = i === model.get("scene"); }) };
+}

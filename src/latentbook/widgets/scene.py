@@ -17,21 +17,12 @@ from latentbook.widgets.sprites import unpack
 MARGIN = 0.15  # of the scene, on each side: there the box of a window that leaves the scene still shows
 
 
-class SceneWidget(StaticWidget):
-    """A figure with scenes of one size and a window over one of them; `where` is synced in both directions."""
+class ScenesWidget(StaticWidget):
+    """A figure with scenes of one size, one of which is shown."""
 
     sheet = traitlets.Unicode().tag(sync=True)
     packing = traitlets.Dict().tag(sync=True)
     scene = traitlets.Int(0).tag(sync=True)
-    window = traitlets.Int(28).tag(sync=True)
-    where = traitlets.Any((3.0, 0.0, 0.0)).tag(sync=True)  # three floats; checked below
-
-    @traitlets.validate("where")
-    def _check_where(self, proposal: dict) -> tuple[float, float, float]:
-        try:
-            return checked_where("where", proposal["value"])
-        except ValueError as error:
-            raise traitlets.TraitError(str(error)) from error
 
     @traitlets.validate("scene")
     def _check_scene(self, proposal: dict) -> int:
@@ -48,6 +39,20 @@ class SceneWidget(StaticWidget):
     def picture(self) -> Tensor:
         """The scene that is shown, [height, width], in the 256 greys in which it is kept."""
         return torch.from_numpy(unpack(self.sheet, self.packing)[self.scene] / 255).float()
+
+
+class SceneWidget(ScenesWidget):
+    """A figure with scenes and a window over one of them; `where` is synced in both directions."""
+
+    window = traitlets.Int(28).tag(sync=True)
+    where = traitlets.Any((3.0, 0.0, 0.0)).tag(sync=True)  # three floats; checked below
+
+    @traitlets.validate("where")
+    def _check_where(self, proposal: dict) -> tuple[float, float, float]:
+        try:
+            return checked_where("where", proposal["value"])
+        except ValueError as error:
+            raise traitlets.TraitError(str(error)) from error
 
     def crop(self, where: Any = None) -> Tensor:
         """What the window sees, [window, window]; or what a window at `where` would see."""
