@@ -27,7 +27,10 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass
 class History:
-    """What happened: `epochs` holds one dict an epoch, the mean of each term over ALL its examples (not its last batch)."""
+    """What happened: `epochs` holds one dict an epoch, the mean of each term over ALL its examples (not its last batch).
+
+    seconds: of training alone; what hooks do after an epoch does not count.
+    """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     steps: int = 0
@@ -108,9 +111,11 @@ def fit(
             history.epochs.append({name: float(total) / examples for name, total in totals.items()})
             history.seconds = time.perf_counter() - start
             bar.set_postfix({name: f"{value:.4g}" for name, value in history.epochs[-1].items()})
+            pause = time.perf_counter()
             for hook in hooks:
                 hook(model, history)
                 model.train()
+            start += time.perf_counter() - pause
             if checkpoint:
                 run.save(Path(checkpoint))
     except KeyboardInterrupt:

@@ -251,6 +251,22 @@ def test_hooks_are_called_in_order_after_every_epoch():
     assert not model.training  # left in evaluation mode
 
 
+def test_what_hooks_do_takes_no_training_time(monkeypatch):
+    clock, seen = [0.0], []
+    monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
+
+    class Slow(Pupil):
+        def loss(self, batch: Batch, **extra) -> dict[str, torch.Tensor]:
+            clock[0] += 1.0
+            return super().loss(batch, **extra)
+
+    def watch(model, history):
+        clock[0] += 100.0
+        seen.append(history.seconds)
+
+    assert train(Slow(), epochs=2, on_epoch_end=watch).seconds == 6.0 and seen == [3.0, 6.0]  # three batches an epoch
+
+
 def test_a_hook_that_evaluates_does_not_change_the_training():
     plain, watched = initialise(Tiny, 0), initialise(Tiny, 0)
     train(plain)
