@@ -22,6 +22,7 @@ from latentbook.spatial_transformer import image_to_window, window_to_image
 from latentbook.training import fit, initialise, load_weights, save_weights
 
 SMALL = {"canvas": 16, "window": 8, "hidden_dim": 12, "what_dim": 4, "what_hidden_dim": 10}
+VARIANCE = AIRConfig().variance
 OBJECTIVES = [
     {"objective": "exact"},
     {"objective": "reinforce"},
@@ -79,6 +80,7 @@ def gradients(model: AIR, objective: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def test_the_sizes_and_the_start_are_the_published_ones():
     model = AIR(TUTORIAL)
+    assert (model.config.variance, model.config.kl_weight, model.config.presence_prior) == (0.36, 0.7, 0.01)
     sizes = {name: (m.in_features, m.out_features) for name, m in model.named_modules() if isinstance(m, nn.Linear)}
     cell = {"of_image": (2500, 256), "of_rest": (24 + 256, 256), "second": (256, 256)}
     assert sizes == {
@@ -187,7 +189,7 @@ def test_the_exact_objective_is_the_sum_over_all_patterns_of_presence(floor, ste
         for chance, n in patterns_of(p):
             x, mean = batch.images[i], picture(model, path.z[i], n)[0]
             if likelihood == "gaussian":
-                nll = ((x - mean) ** 2).sum() / (2 * 0.36)
+                nll = ((x - mean) ** 2).sum() / (2 * VARIANCE)
             else:
                 nll = -Bernoulli(mean.clamp(1e-3, 1 - 1e-3), validate_args=False).log_prob(x).sum()
             value = value + chance * (nll + 0.7 * cost_of_codes(model, path, i, n))
@@ -502,7 +504,7 @@ def test_samples_follow_a_given_count_prior_and_are_empty_under_the_models_own()
 
 def test_the_elbo_is_the_negative_objective_without_weights_and_with_its_constant():
     model, batch = build(kl_weight=1.0), batch_of()
-    expected = -total(model.loss(batch, generator=seeded(4))) - 128 * math.log(2 * math.pi * 0.36)
+    expected = -total(model.loss(batch, generator=seeded(4))) - 128 * math.log(2 * math.pi * VARIANCE)
     torch.testing.assert_close(model.elbo(batch.images, seeded(4)), expected)
     torch.testing.assert_close(build(kl_weight=0.3).elbo(batch.images, seeded(4)), expected)
     bernoulli = build(kl_weight=1.0, likelihood="bernoulli")
@@ -525,7 +527,7 @@ def test_importance_weights_have_the_evidence_as_their_mean():
     with torch.no_grad():
         model.what.decoder[-1].weight.zero_()
         model.what.decoder[-1].bias.fill_(-60)  # the object is black
-    expected = (-images.square().flatten(1).sum(1) / 0.72) - 128 * math.log(2 * math.pi * 0.36)
+    expected = (-images.square().flatten(1).sum(1) / (2 * VARIANCE)) - 128 * math.log(2 * math.pi * VARIANCE)
     with torch.no_grad():
         model.inference.last.weight.zero_()
         model.inference.last.bias[1:4] = torch.tensor([3.0, 0, 0])

@@ -122,6 +122,11 @@ def test_schedules_and_rates_reach_the_training(train, monkeypatch):
     assert [prior(step) for step in (0, 400, 800, 2000)] == pytest.approx([0.99, (0.99e-5) ** 0.5, 1e-5, 1e-5])
 
 
+def test_the_rate_goes_up_for_80_steps_and_down_to_nothing():
+    rate = learning_rate(EXACT, 1600)
+    assert rate(80) == max(map(rate, range(1600))) == EXACT.learning_rate and rate(1600) == pytest.approx(0)
+
+
 def test_an_interrupted_training_is_no_result(train, test, monkeypatch):
     monkeypatch.setattr(air, "train", lambda *args, **options: (AIR(), History(interrupted=True)))
     with pytest.raises(KeyboardInterrupt):

@@ -41,9 +41,10 @@ class Config:
     scenes: int = 1600  # an epoch: 25 steps, after which counts are looked at
     epochs: int = 64
     batch_size: int = 64
-    learning_rate: float = 1e-3  # at its highest
+    learning_rate: float = 2e-3  # at its highest
     schedule: str = "one-cycle"  # or "constant"
-    baseline_rate: float = 10.0  # factor of the learning rate, for a learnt baseline
+    warmup: float = 0.05  # of one cycle: the share of steps that go up
+    baseline_rate: float = 5.0  # factor of the learning rate, for a learnt baseline
     first_prior: float | None = None  # presence's prior starts here and falls to the model's, evenly in its logarithm
     kl_warmup: bool = False  # divergences start at weight 0
     warm_steps: int = 800  # of these two
