@@ -140,14 +140,19 @@ def make_stamps(digits: Digits, size: int) -> Stamps:
             f"images must hold grey values in [0, 1] without NaN, got {low:.3g} to {high:.3g}: rescale them"
         )
     images = F.interpolate(digits.images, size=(size, size), mode="bilinear", antialias=True).squeeze(1).clamp(0, 1)
-    ink = images > INK
-    sides = []
-    for line in (ink.any(1), ink.any(2)):  # columns, rows: bool [m, size]
+    boxes = ink_boxes(images)
+    if empty := int((boxes.sum(1) == 0).sum()):
+        raise ValueError(f"{empty} of the images hold no ink (no pixel above {INK})")
+    return Stamps(images, boxes, digits.labels)
+
+
+def ink_boxes(images: Float[Tensor, "m height width"]) -> Int[Tensor, "m 4"]:
+    """The box around each image's ink: left, top, right, bottom in pixels from its outer edge, all 0 where there is no ink."""
+    ink, sides = images > INK, []
+    for line in (ink.any(1), ink.any(2)):  # columns, rows
         line = line.long()
-        sides += [line.argmax(1), size - line.flip(1).argmax(1)]  # argmax gives the first of equals
-    if not ink.flatten(1).any(1).all():
-        raise ValueError(f"{int((~ink.flatten(1).any(1)).sum())} of the images hold no ink (no pixel above {INK})")
-    return Stamps(images, torch.stack(sides, 1)[:, [0, 2, 1, 3]], digits.labels)
+        sides += [line.argmax(1), line.shape[1] - line.flip(1).argmax(1)]  # argmax gives the first of equals
+    return torch.stack(sides, 1)[:, [0, 2, 1, 3]] * ink.flatten(1).any(1, keepdim=True)
 
 
 def choose(

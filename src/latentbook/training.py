@@ -27,7 +27,10 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass
 class History:
-    """What happened: `epochs` holds one dict an epoch, the mean of each term over ALL its examples (not its last batch)."""
+    """What happened: `epochs` holds one dict an epoch, the mean of each term over ALL its examples (not its last batch).
+
+    seconds: of training alone; what hooks do after an epoch does not count.
+    """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     steps: int = 0
@@ -51,6 +54,7 @@ def fit(
     learning_rate: float | Schedule = 1e-3,
     weights: Mapping[str, float | Schedule] | None = None,
     arguments: Mapping[str, Callable[[int], Any]] | None = None,
+    rate_factors: Mapping[str, float] | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
     precision: str = "float32",
@@ -61,8 +65,9 @@ def fit(
     """Train any model whose `loss(batch, generator=...)` returns named per-example terms, by Adam on their weighted mean.
 
     weights: term -> number or schedule (1 if not named). arguments: extra keyword arguments of `loss`, each a function
-    of the step. precision: "float32", or "bfloat16" by autocast. checkpoint: a file written whole after
-    every epoch; where it exists, training goes on from it to the same result as an uninterrupted run.
+    of the step. rate_factors: start of a parameter's name -> factor of its learning rate (1 if not named).
+    precision: "float32", or "bfloat16" by autocast. checkpoint: a file written whole after every epoch; where it
+    exists, training goes on from it to the same result as an uninterrupted run.
     on_epoch_end: called with the model and the history. Ctrl-C returns the history so far, marked `interrupted`.
     Where torch.distributed is initialised, each process takes its share of every batch and gradients are averaged.
     All noise must come from the generator given to `loss` (nn.Dropout would draw from torch's global one: see nets.dropout).
@@ -76,11 +81,13 @@ def fit(
         learning_rate=learning_rate,
         weights=weights,
         arguments=arguments,
+        rate_factors=rate_factors,
         seed=seed,
         precision=precision,
     )
     run.settings = {
         "batch_size": batch_size,
+        "rate_factors": dict(rate_factors or {}),
         "seed": seed,
         "examples": len(digits),
         "data": digits.sha256,
@@ -104,9 +111,11 @@ def fit(
             history.epochs.append({name: float(total) / examples for name, total in totals.items()})
             history.seconds = time.perf_counter() - start
             bar.set_postfix({name: f"{value:.4g}" for name, value in history.epochs[-1].items()})
+            pause = time.perf_counter()
             for hook in hooks:
                 hook(model, history)
                 model.train()
+            start += time.perf_counter() - pause
             if checkpoint:
                 run.save(Path(checkpoint))
     except KeyboardInterrupt:
@@ -128,6 +137,7 @@ class TrainingRun:
         learning_rate: float | Schedule,
         weights: Mapping[str, float | Schedule] | None = None,
         arguments: Mapping[str, Callable[[int], Any]] | None = None,
+        rate_factors: Mapping[str, float] | None = None,
         seed: int = 0,
         precision: str = "float32",
     ):
@@ -138,7 +148,7 @@ class TrainingRun:
         self.weights = {name: value if callable(value) else constant(value) for name, value in (weights or {}).items()}
         self.device, self.dtype = digits.images.device, PRECISIONS[precision]
         fused = self.device.type in ("cpu", "cuda")  # one kernel for all parameters instead of several for each
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=self.rate(0), fused=fused)
+        self.optimizer = torch.optim.Adam(parameter_groups(model, rate_factors or {}), lr=self.rate(0), fused=fused)
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.order = torch.Generator().manual_seed(seed)
         self.noise = torch.Generator(self.device).manual_seed(seed + 1_000_003 * (self.rank + 1))
@@ -159,7 +169,7 @@ class TrainingRun:
                 f"the loss is not finite at step {step}, in the term {', '.join(bad) or 'weights'}"
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
+            group["lr"] = self.rate(step) * group["factor"]
         self.optimizer.zero_grad()
         (objective * (counted / len(batch.labels))).backward()
         if self.world > 1:
@@ -222,6 +232,23 @@ class TrainingRun:
 
 
 _ONE = constant(1.0)
+
+
+def parameter_groups(model: nn.Module, factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A model's parameters by the factor of their learning rate: those that no prefix names first, at factor 1.
+
+    Raises ValueError for a prefix that no parameter's name starts with, or a factor that is not positive.
+    """
+    groups: dict[str, list[nn.Parameter]] = {"": [], **{prefix: [] for prefix in factors}}
+    for name, parameter in model.named_parameters():
+        groups[max((prefix for prefix in groups if name.startswith(prefix)), key=len)].append(parameter)
+    for prefix, factor in factors.items():
+        if not groups[prefix] or not factor > 0:
+            names = ", ".join(sorted({name.split(".")[0] for name, _ in model.named_parameters()}))
+            raise ValueError(
+                f"rate_factors must give positive numbers to names that parameters start with ({names}), got {prefix!r}: {factor}"
+            )
+    return [{"params": found, "factor": factors.get(prefix, 1.0)} for prefix, found in groups.items() if found]
 
 
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:

@@ -14,6 +14,7 @@ from latentbook import evaluation
 from latentbook.data import Digits, load_digits
 from latentbook.experiments import (
     EXPERIMENTS,
+    air,
     conditional_vae,
     mix_and_match,
     multi_level_vae,
@@ -41,6 +42,8 @@ def small(config):
     changes = {"epochs": min(1, config.epochs), "batch_size": 20}
     if hasattr(config, "samples"):
         changes["samples"] = 5
+    if hasattr(config, "scenes"):
+        changes["scenes"] = 40
     return dataclasses.replace(config, **changes)
 
 
@@ -115,6 +118,7 @@ def test_the_experiments_by_name():
         "conditional-vae": conditional_vae,
         "multi-level-vae": multi_level_vae,
         "spatial-transformer": spatial_transformer,
+        "air": air,
     }
     wanted = ["deterministic", "concatenation", "batch-mask", "example-mask", "curriculum", "best"]
     assert [name for name in mix_and_match.VARIANTS if name in wanted] == wanted
@@ -176,7 +180,7 @@ def test_a_training_is_as_configured(experiment, train, monkeypatch):
     """The rate ends with the last of 4 epochs of 3 batches, the third of them smaller; what else is asked for reaches `fit`."""
     given, hooks = {}, [lambda model, history: None]
     monkeypatch.setattr("latentbook.experiments.run.fit", lambda model, digits, **options: given.update(options))
-    choices = {"schedule": "one-cycle", "reader_epochs": 0}  # where they are choices: some have one schedule for all
+    choices = {"schedule": "one-cycle", "reader_epochs": 0, "scenes": 50}  # where they are choices: not all have them
     choices = {
         entry.name: choices[entry.name] for entry in dataclasses.fields(experiment.Config) if entry.name in choices
     }
@@ -384,9 +388,12 @@ def test_states_that_are_not_shipped(name):
 
 SHAPES = """
 from latentbook import evaluation
+from latentbook.air import AIR
 from latentbook.data import Batch, load_digits
 from latentbook.distributions import DiagonalGaussian
+from latentbook.experiments import air_measures
 from latentbook.mix_and_match import MIXINGS, PRIORS, Completer, MixAndMatch, MixAndMatchConfig
+from latentbook.scenes import draw_scenes, ink_boxes
 from latentbook.training import fit
 from latentbook.vae import VAE, VAEConfig
 
@@ -412,6 +419,11 @@ evaluation.probe(torch.rand(20, 3), torch.arange(20) % 2, torch.rand(8, 3), torc
 evaluation.pixel_mean_bce(torch.rand(4, 5), torch.rand(3, 5))
 evaluation.grey_entropy(torch.rand(4, 5))
 fit(Completer(), digits, epochs=1, batch_size=6)
+scenes = draw_scenes(digits, 8)
+air_measures.looks(AIR(), scenes)
+air_measures.bounds(AIR(), scenes.images, torch.Generator().manual_seed(0), samples=2)
+seen = air_measures.count_log_probs(AIR(), scenes.images).argmax(1)
+air_measures.confusion(seen, scenes.labels, 3)
 
 wrong = [
     lambda: models[0].decode(torch.zeros(4, 32, 1), torch.zeros(4, 128), torch.ones(4, 128, dtype=torch.bool)),
@@ -421,6 +433,9 @@ wrong = [
     lambda: evaluation.best_of_k(torch.rand(4, 3, 5), torch.rand(3, 5)),
     lambda: evaluation.agreement(torch.rand(4, 1, 28, 28), torch.arange(5)),
     lambda: judge(torch.rand(4, 784)),
+    lambda: air_measures.confusion(torch.arange(3), torch.arange(4), 3),
+    lambda: air_measures.matched_iou(torch.zeros(8, 2), scenes.labels, scenes.boxes, scenes.labels),
+    lambda: ink_boxes(scenes.images),
 ]
 """
 

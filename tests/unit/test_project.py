@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "latentbook"
 FLOORS = (
     ("data", "scenes", "distributions", "schedules"),
-    ("spatial_transformer", "nets"),
+    ("spatial_transformer", "nets", "air_parts", "air_objectives"),
     ("mix_and_match", "conditional_vae", "multi_level_vae", "localisation", "air", "vae"),
     ("training", "evaluation"),
     ("experiments",),

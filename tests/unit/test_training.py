@@ -205,6 +205,34 @@ def test_arguments_are_functions_of_the_step():
     assert [seen[1] for seen in model.seen] == [100 - step for step in range(9)]
 
 
+def test_parameters_learn_at_their_own_rates():
+    """With gradients of 1, Adam's steps are as long as the rate; the longest start of a name decides."""
+
+    class Three(Pupil):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.wider = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+        def loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
+            return {"sum": (self.w + self.wide + self.wider).expand(len(batch.labels))}
+
+    model = Three()
+    train(model, learning_rate=lambda step: 0.01 * (step + 1), epochs=1, rate_factors={"wide": 10, "wider": 0.5})
+    found = [float(parameter.detach()) for parameter in (model.w, model.wide, model.wider)]
+    assert found == pytest.approx([-0.06, -0.6, -0.03], rel=1e-4)  # three steps at 0.01, 0.02, 0.03
+    same, plain = initialise(Tiny, 0), initialise(Tiny, 0)
+    train(same, rate_factors={"second": 1.0, "first": 1.0})
+    train(plain)
+    assert same_weights(same, plain)
+
+
+@pytest.mark.parametrize(("factors", "named"), [({"third": 2.0}, "'third': 2.0"), ({"first": 0.0}, "'first': 0.0")])
+def test_rates_of_nothing_and_rates_that_are_none_are_refused(factors, named):
+    message = rf"positive numbers to names that parameters start with \(first, second\), got {named}"
+    with pytest.raises(ValueError, match=message):
+        train(initialise(Tiny, 0), rate_factors=factors)
+
+
 def test_hooks_are_called_in_order_after_every_epoch():
     calls = []
 
@@ -221,6 +249,22 @@ def test_hooks_are_called_in_order_after_every_epoch():
     train(model, epochs=1, on_epoch_end=first)
     assert calls[4:] == [("first", 1)]
     assert not model.training  # left in evaluation mode
+
+
+def test_what_hooks_do_takes_no_training_time(monkeypatch):
+    clock, seen = [0.0], []
+    monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
+
+    class Slow(Pupil):
+        def loss(self, batch: Batch, **extra) -> dict[str, torch.Tensor]:
+            clock[0] += 1.0
+            return super().loss(batch, **extra)
+
+    def watch(model, history):
+        clock[0] += 100.0
+        seen.append(history.seconds)
+
+    assert train(Slow(), epochs=2, on_epoch_end=watch).seconds == 6.0 and seen == [3.0, 6.0]  # three batches an epoch
 
 
 def test_a_hook_that_evaluates_does_not_change_the_training():
@@ -293,12 +337,13 @@ def interrupt_at_step(step: int):
     return learning_rate
 
 
+@pytest.mark.parametrize("factors", [{}, {"first": 10.0}], ids=["one rate", "two rates"])
 @pytest.mark.parametrize("cut", ["at an epoch's end", "within an epoch"])
-def test_resumes_to_exactly_the_uninterrupted_result(tmp_path, cut):
+def test_resumes_to_exactly_the_uninterrupted_result(tmp_path, cut, factors):
     whole, first, second = (initialise(Tiny, 0) for _ in range(3))
-    expected = train(whole, epochs=4, seed=3)
+    expected = train(whole, epochs=4, seed=3, rate_factors=factors)
     checkpoint, seen = tmp_path / "run.safetensors", []
-    options = {"epochs": 4, "seed": 3, "checkpoint": checkpoint}
+    options = {"epochs": 4, "seed": 3, "checkpoint": checkpoint, "rate_factors": factors}
     if cut == "at an epoch's end":
         broken = train(first, **options, on_epoch_end=interrupt_after(2))
     else:
@@ -332,6 +377,7 @@ def test_a_finished_run_can_be_prolonged(tmp_path):
         ({"batch_size": 5}, "batch_size"),
         ({"seed": 1}, "seed"),
         ({"precision": "bfloat16"}, "precision"),
+        ({"rate_factors": {"first": 2.0}}, "rate_factors"),
         ({"digits": some_digits(21)}, "examples"),
         ({"model": Tiny(TinyConfig(width=5))}, "width"),
     ],

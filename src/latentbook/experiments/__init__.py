@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from latentbook.experiments import conditional_vae, mix_and_match, multi_level_vae, primer, spatial_transformer
+from latentbook.experiments import air, conditional_vae, mix_and_match, multi_level_vae, primer, spatial_transformer
 
 EXPERIMENTS: dict[str, ModuleType] = {
     "primer": primer,
@@ -10,4 +10,5 @@ EXPERIMENTS: dict[str, ModuleType] = {
     "conditional-vae": conditional_vae,
     "multi-level-vae": multi_level_vae,
     "spatial-transformer": spatial_transformer,
+    "air": air,
 }

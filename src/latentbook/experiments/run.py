@@ -19,11 +19,14 @@ def steps_of(config: Any, digits: Digits) -> int:
 
 
 def learning_rate(config: Any, steps: int) -> Schedule:
-    """The configured learning rate over so many steps. Raises ValueError for a schedule that does not exist."""
+    """The configured learning rate over so many steps; `warmup` of one cycle is a tenth where it is no choice.
+
+    Raises ValueError for a schedule that does not exist.
+    """
     if config.schedule == "constant":
         return constant(config.learning_rate)
     if config.schedule == "one-cycle":
-        return one_cycle(steps, peak=config.learning_rate)
+        return one_cycle(steps, getattr(config, "warmup", 0.1), peak=config.learning_rate)
     raise ValueError(f"schedule must be one of constant, one-cycle, got {config.schedule!r}")
 
 

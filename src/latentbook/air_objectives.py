@@ -84,16 +84,15 @@ def reinforce(
     used = drawn.to(on).cumprod(1)  # object i is there: no zero up to i
     reached = F.pad(used[:, :-1], (1, 0), value=1.0)  # step i took place: no zero before i
     nll = steps.nll(used.unsqueeze(1)).squeeze(1)
-    prior_on, prior_off = presence_log_probs(steps.prior_logit)
+    prior_on, prior_off = presence_log_probs(steps.prior_logit.expand_as(on))
     presence = on.exp() * (on - prior_on) + off.exp() * (off - prior_off)  # one Bernoulli's divergence a step
     presence = steps.kl_weight * reached * presence
     codes = steps.weighted(reached if published else used)
     cost = nll.unsqueeze(1)
     if not published:
         own = torch.stack(tuple(codes.values())).sum(0)
-        cost = (
-            cost + from_here_on(own + presence) - presence
-        )  # a step's own presence divergence does not depend on its draw
+        # a step's own presence divergence does not depend on its draw
+        cost = cost + from_here_on(own + presence) - presence
     cost = cost.detach().expand_as(on)
     advantage = cost if baseline is None else cost - baseline.detach()
     terms = {"nll": nll, "kl_presence": presence.sum(1), **{name: kl.sum(1) for name, kl in codes.items()}}

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from latentbook.air_objectives import Steps, concrete, exact, reinforce
-from latentbook.air_parts import EDGE, EXACT, AIRConfig, Recurrent, WhatVAE, check_config, check_images
 from torch import Tensor, nn
 
+from latentbook.air_objectives import Steps, concrete, exact, reinforce
+from latentbook.air_parts import EDGE, EXACT, AIRConfig, Recurrent, WhatVAE, check_config, check_images
 from latentbook.data import Batch
 from latentbook.distributions import DiagonalGaussian, count_posterior, standard_normal
 from latentbook.schedules import linear

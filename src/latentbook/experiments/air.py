@@ -1,0 +1,236 @@
+"""Chapter 05's experiment: how many objects a scene holds, learnt four ways, and what breaks when a choice is undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentbook.air import AIR
+from latentbook.air_parts import TUTORIAL, AIRConfig
+from latentbook.data import Batch, Digits, load_digits
+from latentbook.experiments.air_measures import Counting, accuracy, count_log_probs, ink_control, measure
+from latentbook.experiments.plain_air import plain_scenes, plain_steps
+from latentbook.experiments.run import Run, finished, train_as
+from latentbook.experiments.states import States
+from latentbook.experiments.timing import compare
+from latentbook.scenes import Layout, Scenes, draw_scenes, fresh_scenes, make_sprites
+from latentbook.schedules import Schedule, linear
+from latentbook.training import History, TrainingRun, initialise
+
+THRESHOLD_TEXT = (
+    "an exception, a NaN, or a model that counts the objects of fewer than 98 % of the held-out scenes of its own kind"
+)
+THRESHOLD = 0.98
+UNIFORM, DIAGONAL = Layout(), Layout(placement="diagonal")
+HELD_OUT, WATCHED = 1, 2  # seeds of the scenes that are measured, and of those that are counted during training
+
+
+@dataclass(frozen=True)
+class Config:
+    """One variant: the model, its scenes, how it is trained and measured. The defaults are those of "exact"."""
+
+    model: AIRConfig = field(default_factory=AIRConfig)
+    layout: Layout = UNIFORM  # of the scenes of training
+    measured: Layout | None = None  # of those held out; None: the same
+    world: str = "digits"  # or "sprites"
+    fixed: int = 0  # > 0: so many scenes again and again; 0: every scene is new
+    scenes: int = 1600  # an epoch: 25 steps, after which counts are looked at
+    epochs: int = 64
+    batch_size: int = 64
+    learning_rate: float = 2e-3  # at its highest
+    schedule: str = "one-cycle"  # or "constant"
+    warmup: float = 0.05  # of one cycle: the share of steps that go up
+    baseline_rate: float = 5.0  # factor of the learning rate, for a learnt baseline
+    first_prior: float | None = None  # presence's prior starts here and falls to the model's, evenly in its logarithm
+    kl_warmup: bool = False  # divergences start at weight 0
+    warm_steps: int = 800  # of these two
+    held_out: int = 5000  # scenes that are measured
+    watched: int = 1000  # scenes that are counted after every epoch
+    bounded: int = 200  # scenes whose probability is bounded
+
+
+EXACT = Config()
+FAITHFUL = Config(
+    TUTORIAL,
+    DIAGONAL,
+    fixed=10_000,
+    epochs=314,  # of 25 steps, together the tutorial's 50 epochs of 157
+    learning_rate=1e-4,
+    schedule="constant",
+    baseline_rate=100.0,
+)
+
+
+def but(config: Config, **changes: Any) -> Config:
+    """A variant with other choices; those of the model are told apart by name."""
+    own = {entry.name: changes.pop(entry.name) for entry in fields(AIRConfig) if entry.name in changes}
+    return replace(config, model=replace(config.model, **own), **changes)
+
+
+NO_FLOOR = but(EXACT, floor=0.0)
+VARIANTS: dict[str, Config] = {
+    "exact": EXACT,
+    "exact-diagonal": but(EXACT, layout=DIAGONAL),
+    # the tutorial as it is, and with its masks and reward put right
+    "reinforce-faithful": FAITHFUL,
+    "reinforce-corrected": but(FAITHFUL, published=False),
+    # the same networks, optimiser, schedule, floor, scenes and steps as "exact"
+    "reinforce-matched": but(EXACT, objective="reinforce"),
+    "reinforce-matched-no-baseline": but(EXACT, objective="reinforce", learnt_baseline=False),
+    "concrete-matched": but(EXACT, objective="concrete"),
+    # one choice undone at a time
+    "no-floor": NO_FLOOR,
+    "no-floor-kl-warmup": but(NO_FLOOR, kl_warmup=True),
+    "no-floor-annealed-prior": but(NO_FLOOR, first_prior=0.99),
+    "annealed-prior": but(EXACT, first_prior=0.99, presence_prior=1e-5),
+    "presence-prior-half": but(EXACT, presence_prior=0.5),
+    "tutorial-variance": but(EXACT, variance=TUTORIAL.variance),
+    "no-scale-range": but(EXACT, scale_range=None, log_var_range=None),
+    "bernoulli": but(EXACT, likelihood="bernoulli"),
+    "output-clamped": but(EXACT, output="clamped"),
+    "output-absolute": but(EXACT, output="absolute"),
+    "output-linear": but(EXACT, output="linear"),
+    # other worlds
+    "to-three": but(EXACT, layout=Layout(counts=(0, 1, 2, 3)), steps=4),
+    "up-to-three": but(EXACT, measured=Layout(counts=(0, 1, 2, 3)), steps=4),
+    "sprites": but(EXACT, world="sprites"),
+    # no training: what the sum of all pixels alone says
+    "ink": replace(EXACT, epochs=0),
+    "ink-diagonal": replace(EXACT, epochs=0, layout=DIAGONAL),
+}
+
+
+@dataclass(frozen=True)
+class Portions(Scenes):
+    """Fixed scenes, of which every epoch shows so many, drawn anew without replacement."""
+
+    portion: int
+
+    def __len__(self) -> int:
+        return min(self.portion, len(self.labels))
+
+    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        if generator is None:
+            order = torch.arange(len(self))
+        else:
+            order = torch.randperm(len(self.labels), generator=generator)[: len(self)]
+        yield from Scenes.batches(self.take(order.to(self.labels.device)), batch_size)
+
+
+def build(config: Config, seed: int = 0) -> AIR:
+    """The variant's model with its initial weights drawn under a seed."""
+    return initialise(lambda: AIR(config.model), seed)
+
+
+def objects(config: Config, digits: Digits) -> Digits:
+    """What the variant's scenes are made of: the given digits, or as many sprites for the same split."""
+    if config.world == "digits":
+        return digits
+    return make_sprites(len(digits), seed=int(digits.split == "test"), split=digits.split)
+
+
+def training_set(config: Config, digits: Digits, seed: int) -> Scenes:
+    """The scenes of training: new ones in every epoch, or portions of a fixed set."""
+    made_of = objects(config, digits)
+    if not config.fixed:
+        return fresh_scenes(made_of, config.scenes, config.layout, seed)
+    return Portions(**vars(draw_scenes(made_of, config.fixed, config.layout, seed)), portion=config.scenes)
+
+
+def held_out(config: Config, digits: Digits, layout: Layout | None = None) -> Scenes:
+    """The scenes that are measured, the same for every seed; of test digits."""
+    return draw_scenes(objects(config, digits), config.held_out, layout or config.measured or config.layout, HELD_OUT)
+
+
+def presence_prior(config: Config) -> Schedule:
+    """The prior of presence, from the first to the model's own, evenly in its logarithm (the paper anneals a geometric prior)."""
+    share = linear(config.warm_steps)
+    return lambda step: config.first_prior ** (1 - share(step)) * config.model.presence_prior ** share(step)
+
+
+def train(config: Config, digits: Digits, seed: int, device: str = "cpu", **options: Any) -> tuple[AIR, History]:
+    """Train one variant as its configuration says; returns the model and its history. options: those of `train_as`."""
+    model = build(config, seed)
+    arguments = {"floor": model.exploration}
+    if config.first_prior is not None:
+        arguments["presence_prior"] = presence_prior(config)
+    if hasattr(model, "baseline"):
+        options["rate_factors"] = {"baseline": config.baseline_rate}
+    if config.kl_warmup:
+        options["weights"] = dict.fromkeys(("kl_presence", "kl_where", "kl_what"), linear(config.warm_steps))
+    shown = training_set(config, digits, seed)
+    return train_as(config, model, shown, seed, device, arguments=arguments, **options)
+
+
+def evaluate(model: AIR, config: Config, test: Digits, seed: int) -> dict[str, float]:
+    """The chapter's figures for one trained model; its counts on scenes of either placement besides."""
+    device = model.prior_mean.device
+    generator = torch.Generator(device).manual_seed(seed)
+    found = measure(model, held_out(config, test).to(device), config.bounded, generator)
+    for name, layout in (("uniform", UNIFORM), ("diagonal", DIAGONAL)):
+        scenes = held_out(config, test, layout).to(device)
+        found[f"count_accuracy_{name}"] = accuracy(count_log_probs(model, scenes.images).argmax(1), scenes.labels)
+    return found
+
+
+def run(
+    variant: str, seed: int, *, config: Config, train: Digits, test: Digits, device: str = "cpu", progress: bool = True
+) -> Run:
+    """Train (unless there is nothing to train) and evaluate one seed. Its `seconds` are those of the training alone."""
+    if config.epochs == 0:
+        scenes = draw_scenes(objects(config, train), 2 * config.held_out, config.layout, seed)
+        return Run({"count_accuracy": ink_control(scenes, held_out(config, test))}, None, 0.0)
+    watched = draw_scenes(objects(config, test), config.watched, config.layout, WATCHED).to(device)
+    hook = Counting(watched)
+    model, history = globals()["train"](config, train, seed, device, hooks=[hook], progress=progress)
+    finished({}, None, history, model)  # an interrupted training is not measured
+    metrics = (
+        evaluate(model, config, test, seed) | hook.metrics() | {"ms_per_step": 1e3 * history.seconds / history.steps}
+    )
+    counted = metrics["count_accuracy"]
+    return finished(metrics, f"count accuracy {counted:.1%}" if counted < THRESHOLD else None, history, model)
+
+
+# Speed
+
+
+def our_steps(digits: Digits, device: str = "cpu") -> Iterator[None]:
+    """An endless run of the library's own training steps of "exact", scenes included: each `next` is one."""
+    model = build(EXACT).to(device).train()
+    shown = training_set(EXACT, digits, 0).to(device)
+    arguments = {"floor": model.exploration}
+    training = TrainingRun(model, shown, learning_rate=EXACT.learning_rate, arguments=arguments)
+    while True:
+        for batch in training.digits.batches(EXACT.batch_size, training.order):
+            training.step(batch)
+            yield
+
+
+def our_scenes(digits: Digits, n: int, device: str = "cpu") -> Iterator[Tensor]:
+    """An endless run of n scenes at a time, placed as the tutorial places them."""
+    shown = fresh_scenes(digits.to(device), n, DIAGONAL)
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        yield torch.cat([batch.images for batch in shown.batches(EXACT.batch_size, generator)])
+
+
+def bench(device: str = "cpu", rounds: int = 7, steps: int = 5) -> dict[str, Any]:
+    """Time our whole step against the tutorial's, and the making of 640 scenes, in turns in this process."""
+    digits = load_digits("train", source="offline")
+    whole = compare(our_steps(digits, device), plain_steps(digits), device, rounds, steps)
+    made = compare(our_scenes(digits, 640, device), plain_scenes(digits, 640), device, rounds, 1)
+    return {"experiment": "air", **whole, **{f"scenes_{name}": made[name] for name in ("ours_ms", "plain_ms", "ratio")}}
+
+
+def from_file(config: dict[str, Any]) -> AIR:
+    """A model of the configuration in a weights file, where tuples are lists."""
+    return AIR(AIRConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}))
+
+
+STATES = ("exact",)  # the variant whose trained state (seed 0) is shipped
+_states = States("air", STATES, VARIANTS, train, from_file, half=True)
+state_path, save_state, load_state = _states.path, _states.save, _states.load

@@ -1,0 +1,139 @@
+"""What chapter 05 measures of a model that counts: how well, since when, where it looks, how likely it finds a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from latentbook import evaluation
+from latentbook.air import AIR, draw_counts
+from latentbook.distributions import count_posterior
+from latentbook.scenes import Scenes, ink_boxes
+from latentbook.training import History
+
+REACHED, KEPT = 0.98, 0.97  # count accuracy: of the first evaluation at which a run has crossed, of all that follow
+PART = 500  # scenes that are looked at together
+
+
+@torch.no_grad()
+def count_log_probs(model: AIR, images: Tensor) -> Float[Tensor, "n counts"]:
+    """log q(n) of every scene, from posterior means."""
+    size = (model.config.steps, model.z_dim)
+    return torch.cat(
+        [count_posterior(model.attend(part, part.new_zeros(len(part), *size)).logits) for part in images.split(PART)]
+    )
+
+
+class Counting:
+    """A hook that counts the objects of held-out scenes after every epoch, with the steps and seconds of training so far."""
+
+    def __init__(self, scenes: Scenes):
+        self.scenes = scenes
+        self.accuracy: list[float] = []
+        self.steps: list[int] = []
+        self.seconds: list[float] = []
+
+    def __call__(self, model: AIR, history: History) -> None:
+        seen = count_log_probs(model.eval(), self.scenes.images).argmax(1)
+        self.accuracy.append(accuracy(seen, self.scenes.labels))
+        self.steps.append(history.steps)
+        self.seconds.append(history.seconds)
+
+    def metrics(self) -> dict[str, float]:
+        """crossed_98: 1 for a run that reached 98 % and stayed; steps_to_98, seconds_to_98: till then, else all there were."""
+        index = crossing(self.accuracy)
+        last = -1 if index is None else index
+        return {
+            "crossed_98": float(index is not None),
+            "steps_to_98": self.steps[last],
+            "seconds_to_98": self.seconds[last],
+        }
+
+
+def crossing(accuracies: Sequence[float], reached: float = REACHED, kept: float = KEPT) -> int | None:
+    """The first evaluation at or above `reached` after which none falls below `kept`; None where there is none."""
+    low = [i for i, value in enumerate(accuracies) if value < kept]
+    start = low[-1] + 1 if low else 0
+    return next((i for i in range(start, len(accuracies)) if accuracies[i] >= reached), None)
+
+
+def accuracy(seen: Int[Tensor, " n"], true: Int[Tensor, " n"]) -> float:
+    """The share of scenes whose objects are counted right."""
+    return float((seen == true).float().mean())
+
+
+def confusion(seen: Int[Tensor, " n"], true: Int[Tensor, " n"], most: int) -> dict[str, float]:
+    """Of the scenes with so many objects, the share that is seen as 0 to `most`; and of all, that seen as too few, too many."""
+    shares = {
+        f"count_{n}_seen_as_{m}": float((seen[true == n] == m).float().mean())
+        for n in true.unique().tolist()
+        for m in range(most + 1)
+    }
+    too_few, too_many = (float(wrong.float().mean()) for wrong in (seen < true, seen > true))
+    return shares | {"undercounts": too_few, "overcounts": too_many}
+
+
+def matched_iou(
+    found: Float[Tensor, "n steps 4"],
+    counts: Int[Tensor, " n"],
+    boxes: Int[Tensor, "n slots 4"],
+    true: Int[Tensor, " n"],
+) -> float:
+    """The mean intersection over union of true boxes with found ones, in the pairs that make its sum the largest in each scene.
+
+    Of found boxes the first `counts` count, of true ones the first `true`; what has no partner is not in the mean (but in
+    under- and overcounts). 0 where there are no pairs at all.
+    """
+    total, pairs = 0.0, 0
+    for i in ((counts > 0) & (true > 0)).nonzero().flatten().tolist():
+        iou = box_iou(found[i, : counts[i]], boxes[i, : true[i]].to(found)).nan_to_num(0).cpu().numpy()
+        rows, columns = linear_sum_assignment(iou, maximize=True)
+        total, pairs = total + float(iou[rows, columns].sum()), pairs + len(rows)
+    return total / max(pairs, 1)
+
+
+@torch.no_grad()
+def looks(model: AIR, scenes: Scenes) -> dict[str, float]:
+    """The overlap with the boxes around each object's ink, of matched pairs: window_iou of the attention windows, box_iou of
+    the boxes around what the model pastes there (both by the same threshold of ink)."""
+    windows, pasted, counts = [], [], []
+    for part in scenes.images.split(PART):
+        seen = model.infer(part)
+        windows.append(seen.boxes)
+        pasted.append(ink_boxes(seen.canvases.flatten(0, 1)).view_as(seen.boxes).to(seen.boxes))
+        counts.append(seen.counts)
+    rest = (torch.cat(counts), scenes.boxes, scenes.labels)
+    return {"window_iou": matched_iou(torch.cat(windows), *rest), "box_iou": matched_iou(torch.cat(pasted), *rest)}
+
+
+def bounds(model: AIR, images: Tensor, generator: torch.Generator, samples: int = 100) -> dict[str, float]:
+    """Bounds on log p(x) in nats a scene, under the model's own count prior: the ELBO, the bound of so many weighed samples."""
+    return {
+        "elbo": float(model.elbo(images, generator).mean()),
+        "iwae_100": float(model.importance_bound(images, samples, generator=generator).mean()),
+    }
+
+
+@torch.no_grad()
+def measure(model: AIR, scenes: Scenes, bounded: int, generator: torch.Generator) -> dict[str, float]:
+    """All figures of one model on held-out scenes; the bounds on the first `bounded` of them."""
+    log_q = count_log_probs(model.eval(), scenes.images)
+    seen, drawn = log_q.argmax(1), draw_counts(log_q.exp(), generator)
+    return {
+        "count_accuracy": accuracy(seen, scenes.labels),
+        "count_accuracy_sampled": accuracy(drawn, scenes.labels),
+        **confusion(seen, scenes.labels, model.config.steps),
+        **looks(model, scenes),
+        **bounds(model, scenes.images[:bounded], generator),
+    }
+
+
+def ink_control(train: Scenes, test: Scenes) -> float:
+    """The accuracy of a count that a logistic regression with true counts reads off nothing but the sum of all pixels."""
+    ink, held_out = (scenes.images.flatten(1).sum(1, keepdim=True) for scenes in (train, test))
+    return evaluation.probe(ink, train.labels, held_out, test.labels)

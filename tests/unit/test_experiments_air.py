@@ -1,0 +1,301 @@
+"""Chapter 05's experiment: variants, schedules, measures on cases whose figures are known, crossing, scenes, speed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from unit_harness import seeded
+
+from latentbook.air import AIR
+from latentbook.air_parts import TUTORIAL, AIRConfig
+from latentbook.data import Digits, load_digits
+from latentbook.experiments import air, air_measures, plain_air
+from latentbook.experiments.air import DIAGONAL, EXACT, VARIANTS, Config
+from latentbook.experiments.air_measures import crossing, matched_iou
+from latentbook.experiments.plain import PilDigits
+from latentbook.scenes import draw_scenes
+from latentbook.training import History
+
+TRAINED = [name for name, config in VARIANTS.items() if config.epochs]
+
+
+@pytest.fixture(scope="module")
+def train() -> Digits:
+    return load_digits("train", source="offline").take(slice(0, 300))
+
+
+@pytest.fixture(scope="module")
+def test() -> Digits:
+    return load_digits("test", source="offline").take(slice(0, 100))
+
+
+def small(config: Config) -> Config:
+    """The same variant in a moment: narrow, two epochs of two steps, few scenes to measure."""
+    model = dataclasses.replace(config.model, hidden_dim=16, what_hidden_dim=16, what_dim=4)
+    sizes = {"epochs": min(2, config.epochs), "scenes": 20, "batch_size": 10, "fixed": min(50, config.fixed)}
+    return dataclasses.replace(config, model=model, held_out=60, watched=20, bounded=3, **sizes)
+
+
+def run(variant: str, train: Digits, test: Digits, seed: int = 0):
+    return air.run(variant, seed, config=small(VARIANTS[variant]), train=train, test=test, progress=False)
+
+
+# Variants
+
+
+@pytest.mark.parametrize("variant", TRAINED)
+def test_every_variant_trains_and_is_measured(variant, train, test):
+    result = run(variant, train, test)
+    metrics, most = result.metrics, VARIANTS[variant].model.steps
+    counts = (VARIANTS[variant].measured or VARIANTS[variant].layout).counts
+    shares = {f"count_{n}_seen_as_{m}" for n in counts for m in range(most + 1)}
+    accuracies = {f"count_accuracy{which}" for which in ("", "_sampled", "_uniform", "_diagonal")}
+    crossed = {"crossed_98", "steps_to_98", "seconds_to_98", "ms_per_step"}
+    assert set(metrics) == shares | accuracies | crossed | {
+        *("undercounts", "overcounts", "window_iou", "box_iou", "elbo", "iwae_100")
+    }
+    assert all(math.isfinite(value) for value in metrics.values()) and result.seconds > 0
+    for n in counts:
+        assert sum(metrics[f"count_{n}_seen_as_{m}"] for m in range(most + 1)) == pytest.approx(1)
+    assert metrics["count_accuracy"] + metrics["undercounts"] + metrics["overcounts"] == pytest.approx(1)
+    assert metrics["elbo"] < metrics["iwae_100"] and metrics["crossed_98"] == 0 and metrics["steps_to_98"] == 4
+    assert (result.failed is not None) == (metrics["count_accuracy"] < air.THRESHOLD)
+
+
+@pytest.mark.parametrize("variant", ["ink", "ink-diagonal"])
+def test_the_control_is_not_trained(variant, train, test):
+    result = run(variant, train, test)
+    assert result.model is None and result.seconds == 0
+    assert result.metrics["count_accuracy"] > 0.9  # scikit-learn's digits hold nearly the same ink each
+
+
+def test_the_variants_are_what_their_names_say():
+    assert VARIANTS["exact"] == Config() and VARIANTS["exact"].epochs * VARIANTS["exact"].scenes == 1600 * 64
+    assert VARIANTS["exact-diagonal"] == dataclasses.replace(EXACT, layout=DIAGONAL)
+    faithful = VARIANTS["reinforce-faithful"]
+    assert faithful.model == TUTORIAL and faithful.layout == DIAGONAL and faithful.fixed == 10_000
+    assert faithful.epochs * faithful.scenes / faithful.batch_size == 50 * 157  # the tutorial's 50 epochs
+    assert (faithful.learning_rate, faithful.baseline_rate, faithful.schedule) == (1e-4, 100, "constant")
+    corrected = dataclasses.replace(TUTORIAL, published=False)
+    assert VARIANTS["reinforce-corrected"] == dataclasses.replace(faithful, model=corrected)
+    for name, choices in {
+        "reinforce-matched": {"objective": "reinforce"},
+        "reinforce-matched-no-baseline": {"objective": "reinforce", "learnt_baseline": False},
+        "concrete-matched": {"objective": "concrete"},
+        "no-floor": {"floor": 0.0},
+        "presence-prior-half": {"presence_prior": 0.5},
+        "tutorial-variance": {"variance": 0.36},
+        "no-scale-range": {"scale_range": None, "log_var_range": None},
+        "bernoulli": {"likelihood": "bernoulli"},
+        **{f"output-{name}": {"output": name} for name in ("clamped", "absolute", "linear")},
+    }.items():
+        assert VARIANTS[name] == dataclasses.replace(EXACT, model=dataclasses.replace(EXACT.model, **choices)), name
+    three = VARIANTS["up-to-three"]
+    assert max(three.layout.counts) == 2 and max(three.measured.counts) == 3 and three.model.steps == 4
+
+
+@pytest.mark.parametrize("variant", ["exact", "reinforce-faithful"])
+def test_a_seed_repeats_exactly_and_another_does_not(variant, train, test):
+    first, again, other = (run(variant, train, test, seed).metrics for seed in (1, 1, 2))
+    clocks = {"seconds_to_98", "ms_per_step"}
+    assert all(first[name] == again[name] for name in first.keys() - clocks)
+    assert first["elbo"] != other["elbo"]
+
+
+def test_schedules_and_rates_reach_the_training(train, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        air, "train_as", lambda config, model, scenes, *rest, **options: given.append((scenes, options))
+    )
+    for variant in ("exact", "reinforce-faithful", "no-floor-kl-warmup", "annealed-prior"):
+        air.train(dataclasses.replace(VARIANTS[variant], fixed=min(50, VARIANTS[variant].fixed)), train, 0)
+    (_, exact), (scenes, faithful), (_, warm), (_, annealed) = given
+    assert set(exact) == {"arguments"} and exact["arguments"]["floor"](0) == EXACT.model.floor
+    assert faithful["rate_factors"] == {"baseline": 100.0} and faithful["arguments"]["floor"](0) == 0
+    assert isinstance(scenes, air.Portions)
+    assert set(warm["weights"]) == {"kl_presence", "kl_where", "kl_what"}
+    assert [warm["weights"]["kl_where"](step) for step in (0, 400, 800, 2000)] == [0, 0.5, 1, 1]
+    prior = annealed["arguments"]["presence_prior"]
+    assert [prior(step) for step in (0, 400, 800, 2000)] == pytest.approx([0.99, (0.99e-5) ** 0.5, 1e-5, 1e-5])
+
+
+def test_the_rate_goes_up_for_80_steps_and_down_to_nothing():
+    rate = learning_rate(EXACT, 1600)
+    assert rate(80) == max(map(rate, range(1600))) == EXACT.learning_rate and rate(1600) == pytest.approx(0)
+
+
+def test_an_interrupted_training_is_no_result(train, test, monkeypatch):
+    monkeypatch.setattr(air, "train", lambda *args, **options: (AIR(), History(interrupted=True)))
+    with pytest.raises(KeyboardInterrupt):
+        run("exact", train, test)
+
+
+# Scenes
+
+
+def test_portions_show_every_fixed_scene_no_more_than_once_an_epoch(train):
+    scenes = air.training_set(dataclasses.replace(VARIANTS["reinforce-faithful"], fixed=50, scenes=20), train, 0)
+    assert len(scenes) == 20 and len(scenes.images) == 50
+    shown = [torch.cat([batch.images for batch in scenes.batches(8, seeded(seed))]) for seed in (1, 1, 2)]
+    assert torch.equal(shown[0], shown[1]) and not torch.equal(shown[0], shown[2])
+    pairs = (shown[0].flatten(1)[:, None] == scenes.images.flatten(1)).all(2)
+    filled = shown[0].flatten(1).any(1)  # empty scenes are all alike
+    assert len(shown[0]) == 20 and (pairs[filled].sum(1) == 1).all() and (pairs[filled].sum(0) <= 1).all()
+    assert torch.equal(torch.cat([batch.images for batch in scenes.batches(8)]), scenes.images[:20])
+
+
+def test_sprites_of_the_two_splits_are_not_the_same(train, test):
+    made = [air.objects(VARIANTS["sprites"], digits) for digits in (train, test)]
+    assert [len(sprites) for sprites in made] == [300, 100] and made[0].split == "train"
+    assert not torch.equal(made[0].images[:100], made[1].images) and made[0].labels.max() == 2
+    assert air.objects(EXACT, train) is train
+
+
+# Measures
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [
+        ([0.5, 0.98, 0.99], 1),
+        ([0.98, 0.96, 0.985, 0.97], 2),  # fell below 97 % again
+        ([0.98, 0.975, 0.97], 0),
+        ([0.97, 0.979, 0.978], None),
+        ([0.99, 0.99, 0.9], None),
+        ([], None),
+    ],
+)
+def test_crossing_is_the_first_evaluation_after_which_it_stays(accuracies, expected):
+    assert crossing(accuracies) == expected
+
+
+def test_the_hook_counts_after_every_epoch_and_says_when(test):
+    scenes, model = draw_scenes(test, 12), AIR()
+    hook = air_measures.Counting(scenes)
+    for steps in (25, 50, 75):
+        hook(model, History(steps=steps, seconds=steps / 10))
+    share = float((model.infer(scenes.images).counts == scenes.labels).float().mean())
+    assert hook.accuracy == [share] * 3 and hook.steps == [25, 50, 75]
+    assert hook.metrics() == {"crossed_98": 0.0, "steps_to_98": 75, "seconds_to_98": 7.5}
+    hook.accuracy = [0.5, 0.99, 1.0]
+    assert hook.metrics() == {"crossed_98": 1.0, "steps_to_98": 50, "seconds_to_98": 5.0}
+
+
+def test_confusion_of_known_counts():
+    true, seen = torch.tensor([0, 0, 1, 1, 1, 1, 2, 2]), torch.tensor([0, 0, 1, 1, 0, 2, 1, 2])
+    found = air_measures.confusion(seen, true, most=2)
+    rows = [[found[f"count_{n}_seen_as_{m}"] for m in range(3)] for n in range(3)]
+    assert rows == [[1, 0, 0], [0.25, 0.5, 0.25], [0, 0.5, 0.5]]
+    assert (found["undercounts"], found["overcounts"]) == (0.25, 0.125)
+
+
+def test_boxes_are_matched_so_that_they_overlap_most():
+    boxes = torch.tensor([[[0, 0, 10, 10], [20, 0, 30, 10]], [[0, 0, 4, 4], [0, 0, 0, 0]], [[0] * 4, [0] * 4]])
+    true = torch.tensor([2, 1, 0])
+    swapped = torch.tensor([[20.0, 0, 30, 10], [0, 0, 10, 5], [0, 0, 10, 10]])  # the third is not used
+    found = torch.stack([swapped, torch.tensor([[2.0, 0, 6, 4]] * 3), torch.zeros(3, 4)])
+    assert matched_iou(found, torch.tensor([2, 0, 0]), boxes, true) == pytest.approx((1 + 0.5) / 2)
+    assert matched_iou(found, torch.tensor([2, 1, 3]), boxes, true) == pytest.approx((1 + 0.5 + 1 / 3) / 3)
+    assert matched_iou(found, torch.tensor([1, 0, 0]), boxes, true) == pytest.approx(1)  # its own box, not the first
+    assert matched_iou(found, torch.tensor([0, 0, 0]), boxes, true) == 0
+    blank = torch.zeros(3, 3, 4)
+    assert matched_iou(blank, torch.tensor([2, 0, 0]), boxes, true) == 0
+
+
+class Knowing(AIR):
+    """A model that sees in every scene what was put there: its figures can be worked out by hand."""
+
+    def __init__(self, scenes):
+        super().__init__()
+        self.scenes, self.at = scenes, 0
+
+    def infer(self, images, generator=None):
+        part = slice(self.at, self.at + len(images))
+        self.at += len(images)
+        seen, boxes = super().infer(images), self.scenes.boxes[part].float()
+        middle, wide = (boxes[..., :2] + boxes[..., 2:]) / 2, 10.0
+        windows = torch.cat((middle - wide, middle + wide), 2)
+        canvases = torch.zeros(len(images), 2, 50, 50)
+        for canvas, (left, top, right, bottom) in zip(
+            canvases.flatten(0, 1), boxes.long().flatten(0, 1).tolist(), strict=True
+        ):
+            canvas[top:bottom, left:right] = 0.5
+        return seen._replace(counts=self.scenes.labels[part], boxes=windows, canvases=canvases)
+
+
+def test_looks_of_a_model_that_sees_what_is_there(test):
+    scenes = draw_scenes(test, 30)
+    found = air_measures.looks(Knowing(scenes), scenes)
+    sizes = (scenes.boxes[..., 2:] - scenes.boxes[..., :2]).prod(2)
+    assert found["box_iou"] == 1 and (sizes <= 400).all()
+    expected = sizes.sum() / 400 / scenes.labels.sum()  # every box lies within its window of 20 x 20
+    assert found["window_iou"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_counts_are_those_of_inference_in_any_parts(test, monkeypatch):
+    scenes, model = draw_scenes(test, 13), AIR().eval()
+    whole = air_measures.count_log_probs(model, scenes.images)
+    torch.testing.assert_close(whole, model.infer(scenes.images).count_log_probs)
+    monkeypatch.setattr(air_measures, "PART", 5)
+    torch.testing.assert_close(air_measures.count_log_probs(model, scenes.images), whole)
+
+
+def test_the_ink_control_reads_counts_off_the_sum_of_pixels(train, test):
+    scenes = draw_scenes(train, 300)
+    telling = dataclasses.replace(scenes, images=torch.ones_like(scenes.images) * scenes.labels.view(-1, 1, 1, 1) / 3)
+    assert air_measures.ink_control(telling, telling) == 1
+    silent = dataclasses.replace(scenes, images=torch.zeros_like(scenes.images))
+    assert air_measures.ink_control(silent, silent) < 0.5
+
+
+# Speed
+
+
+def test_the_bench_takes_steps_and_scenes():
+    found = air.bench(rounds=1, steps=1)
+    assert found["experiment"] == "air" and found["ratio"] == found["plain_ms"] / found["ours_ms"]
+    assert found["scenes_ratio"] == found["scenes_plain_ms"] / found["scenes_ours_ms"] > 5
+
+
+def test_the_plain_model_is_ours_with_the_tutorials_choices(test):
+    """The same weights, noise and draws: one loss. The noise is drawn in the plain model's order and handed to ours."""
+    plain, ours, images = plain_air.PlainAIR(), AIR(TUTORIAL), draw_scenes(test, 6, DIAGONAL).images
+    for theirs, cell in ((plain.cell, ours.inference), (plain.baseline, ours.baseline)):
+        with torch.no_grad():
+            cell.of_image.weight.copy_(theirs.layers[0].weight[:, :2500])
+            cell.of_rest.weight.copy_(theirs.layers[0].weight[:, 2500:])
+            cell.of_image.bias.copy_(theirs.layers[0].bias)
+        cell.second.load_state_dict(theirs.layers[2].state_dict())
+        cell.last.load_state_dict(theirs.layers[4].state_dict())
+    ours.what.encoder.load_state_dict(plain.encoder.state_dict())
+    ours.what.decoder.load_state_dict(plain.decoder.state_dict())
+    present = torch.tensor([[1, 1, 0], [0, 0, 0], [1, 1, 1], [1, 0, 0], [1, 1, 0], [0, 0, 0]]).float()
+    where, what = (torch.randn(6, 3, n, generator=seeded(n)) for n in (3, 20))
+    noise = iter([part[:, i] for i in range(3) for part in (where, what)])
+    draws = iter(present.unsqueeze(2).unbind(1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.distributions.Normal, "rsample", lambda self: self.mean + self.stddev * next(noise))
+        patch.setattr(torch, "bernoulli", lambda p: next(draws))
+        theirs = plain.loss(images)
+    terms = ours.loss(
+        air.Batch(images, torch.zeros(6, dtype=torch.int64)), noise=torch.cat((where, what), 2), uniform=1 - present
+    )
+    torch.testing.assert_close(sum(terms.values()).mean(), theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_a_plain_scene_holds_the_whole_digits(test):
+    pictures = PilDigits(test)
+    assert (plain_air.plain_scene(pictures, 0) == 0).all()
+    scene = plain_air.plain_scene(pictures, 2)
+    assert scene.shape == (1, 50, 50) and scene.sum() > 40
+
+
+# States
+
+
+def test_a_model_from_a_file_has_the_same_configuration():
+    config = dataclasses.asdict(AIRConfig()) | {"where_mean": [3.0, 0.0, 0.0], "scale_range": [1.0, 8.0]}
+    assert air.from_file(config).config == AIRConfig()
