@@ -43,7 +43,7 @@ $(SITE): $(STAMP) $(INPUTS)
 test: lint book ## lint, then all tests: units, notebooks (smoke), the built site; prints the coverage
 	@rm -f .coverage .coverage.*
 	$(PYTEST) --cov --cov-report= tests/unit tests/notebooks
-	$(BIN)/python -m pytest --cov --cov-append --cov-report=term tests/site
+	$(PYTEST) --cov --cov-append --cov-report=term tests/site
 
 execute: $(STAMP) ## run all notebooks, or CHAPTER=01, and keep their outputs
 	$(BIN)/python -m latentbook execute $(CHAPTER) --profile $(PROFILE) $(if $(DATA),--data "$(DATA)")

@@ -254,7 +254,7 @@ def test_everything_has_a_name(visit):
     assert [drawn.nth(i).get_attribute("aria-hidden") for i in (2, 3)] == ["false", "true"]
     assert figure.find(".lb-readout").get_attribute("aria-live") == "polite"
     assert figure.find(".lb-readout").inner_text() in figure.find(".lb-below > svg").get_attribute("aria-label")
-    assert figure.find("thead th").all_inner_texts() == ["", "mean sd", "KL, nats", "nearest"]
+    assert figure.find("thead th").all_inner_texts() == ["posterior of", "mean sd", "KL, nats", "nearest"]
 
 
 def test_colour_is_never_alone(visit):

@@ -82,6 +82,7 @@ function render({ model, el }) {
   const frame = (canvas, kind) => h("span", { class: `lb-print lb-${kind}` }, canvas);
   const images = range(n).map((i) => {
     const canvas = picture(model, 1), mark = h("span", { class: "lb-mark", "aria-hidden": "true" });
+    canvas.setAttribute("aria-hidden", "true"); // the button around it has the words
     const button = h("button", { type: "button", class: "lb-image", onclick: () => turn(i) }, frame(canvas, "own"), mark);
     return { canvas, button, mark };
   });
@@ -96,7 +97,7 @@ function render({ model, el }) {
     ...rows.flatMap(({ source, drawn }) => [frame(source, "source"), ...drawn.map((canvas) => frame(canvas, "drawn"))]));
   const map = svg("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, role: "img" });
   const body = h("tbody"), readout = h("p", { class: "lb-readout", "aria-live": "polite" });
-  const heads = ["", "mean sd", "KL, nats", "nearest"].map((text) => h("th", { scope: "col" }, text));
+  const heads = ["posterior of", "mean sd", "KL, nats", "nearest"].map((text) => h("th", { scope: "col" }, text));
   const table = h("table", { class: "lb-numbers" }, h("thead", {}, h("tr", {}, ...heads)), body);
 
   function turn(i) {
