@@ -16,6 +16,7 @@ from latentbook.experiments import air, air_measures, plain_air
 from latentbook.experiments.air import DIAGONAL, EXACT, VARIANTS, Config
 from latentbook.experiments.air_measures import crossing, matched_iou
 from latentbook.experiments.plain import PilDigits
+from latentbook.experiments.run import learning_rate
 from latentbook.scenes import draw_scenes
 from latentbook.training import History
 
