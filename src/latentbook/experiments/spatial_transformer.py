@@ -54,7 +54,7 @@ class Descent:
 
 READER = Config()
 JOINT = Config(LocalisationConfig(reader_learns=True), reader_epochs=0)
-SMALL = 4.0  # the scale of a window of 10 of the canvas's 40 pixels: it touches nothing of most digits
+SMALL = 4.0  # the scale of a window of 10 of the canvas's 40 pixels: it cuts or misses most digits
 VARIANTS: dict[str, Config | Descent] = {
     "reader": READER,
     "pixels": replace(READER, target="pixels"),
@@ -130,7 +130,7 @@ def descend(
 ) -> Float[Tensor, "steps n 3"]:
     """Move every window by Adam so that it shows its target, by squared distance; returns its `where` after each step.
 
-    blur: see `Descent`. A window whose gradient is zero stays where it is.
+    blur: see `Descent`. A window whose gradient is zero from the start stays where it is.
     """
     moved = place(where).detach().clone().requires_grad_()
     optimizer, path = torch.optim.Adam([moved], lr=step_size), []
