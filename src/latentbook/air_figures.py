@@ -47,7 +47,7 @@ def show_scenes(
 
 def show_image(panel: Axes, image: Float[Tensor, "height width"], alpha: float = 1.0) -> None:
     """One picture in a thin frame, without ticks."""
-    panel.imshow(image, vmin=0, vmax=1, alpha=alpha)
+    panel.imshow(image.numpy(), vmin=0, vmax=1, alpha=alpha)
     panel.set(xticks=[], yticks=[])
     panel.grid(False)
     panel.spines[:].set(visible=True, color="#bbbbbb")

@@ -12,7 +12,7 @@ from site_harness import Figure
 from latentbook.spatial_transformer import affine_from_where, image_to_window, invert, window_to_image
 from latentbook.widgets import AttentionWindow
 
-PAGE = "book/notation.html"  # any page of the site: the figure is put into it
+PAGE = "book/bibliography.html"  # any page of the site: the figure is put into it
 CHAPTER = "notebooks/04-spatial-transformer.html"
 VIEW = 1.3  # the scene and its margin reach from -VIEW to VIEW
 NOISE = (torch.rand(50, 50, generator=torch.Generator().manual_seed(0)) * 255).round() / 255

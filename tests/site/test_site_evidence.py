@@ -15,7 +15,7 @@ from latentbook.training import initialise
 from latentbook.widgets import EvidenceFigure
 from latentbook.widgets.sprites import lay
 
-PAGE = "book/notation.html"  # any page of the site: the figure is put into it
+PAGE = "book/bibliography.html"  # any page of the site: the figure is put into it
 SETS, N, STYLES, DIM = 2, 10, 2, 10
 MODEL = initialise(
     lambda: MultiLevelVAE(MultiLevelVAEConfig(init_std=0.1)), 0

@@ -10,7 +10,7 @@ from site_harness import Figure
 
 from latentbook.widgets import GradientExplorer
 
-PAGE = "book/notation.html"  # any page of the site: the figure is put into it
+PAGE = "book/bibliography.html"  # any page of the site: the figure is put into it
 SCENE = torch.zeros(50, 50)  # a hook, smooth enough to be found from some way off
 SCENE[24:42, 26:31] = 1
 SCENE[36:42, 18:31] = 0.6

@@ -9,7 +9,7 @@ from site_harness import Figure
 from latentbook.widgets import RelabelFigure
 from latentbook.widgets.sprites import lay
 
-PAGE = "book/notation.html"  # any page of the site: the figure is put into it
+PAGE = "book/bibliography.html"  # any page of the site: the figure is put into it
 N, COUNT = 6, 10
 NAMES = ("as published", "mended")
 SOURCES = torch.rand(N, 28, 28, generator=torch.Generator().manual_seed(0))

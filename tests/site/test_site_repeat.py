@@ -13,7 +13,7 @@ from latentbook.spatial_transformer import image_to_window, window_to_image
 from latentbook.training import initialise
 from latentbook.widgets import RepeatFigure
 
-PAGE = "book/notation.html"  # any page of the site: the figure is put into it
+PAGE = "book/bibliography.html"  # any page of the site: the figure is put into it
 VIEW = 1.3  # the scene and its margin reach from -VIEW to VIEW
 STEPS, WINDOW, WHAT, BIAS, VARIANCE = 3, 24, 20, -1.0, 0.36
 GREY = 0.02  # what 8-bit weights and 256 greys may change in a grey value

@@ -12,7 +12,7 @@ from site_harness import Figure
 from latentbook.widgets import StripsFigure
 from latentbook.widgets.sprites import lay
 
-PAGE = "book/notation.html"  # any page of the site: the figure is put into it
+PAGE = "book/bibliography.html"  # any page of the site: the figure is put into it
 COUNT, LAST = 6, 5
 FRAMES = torch.rand(COUNT, 2, 10, 28, 28, generator=torch.Generator().manual_seed(0))
 BESIDE = torch.rand(COUNT, 1, 4, 28, 28, generator=torch.Generator().manual_seed(1))

@@ -19,7 +19,7 @@ FLOORS = (
     ("mix_and_match", "conditional_vae", "multi_level_vae", "localisation", "air", "vae"),
     ("training", "evaluation"),
     ("experiments",),
-    ("profiles", "figures", "diagrams", "widgets", "numbers", "notebooks", "__main__"),
+    ("profiles", "figures", "diagrams", "air_figures", "widgets", "numbers", "notebooks", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
 SIDEWAYS = {  # rooms that may stand on their neighbours
@@ -29,6 +29,7 @@ SIDEWAYS = {  # rooms that may stand on their neighbours
     "widgets": {"widgets", "figures"},
     "figures": {"profiles"},
     "diagrams": {"figures"},
+    "air_figures": {"figures", "diagrams"},
     "notebooks": {"profiles"},
     "__main__": {"profiles", "numbers", "notebooks", "figures"},
 }

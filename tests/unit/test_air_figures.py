@@ -1,0 +1,45 @@
+"""The figures of Attend, Infer, Repeat: every window that counts is drawn, numbered, and where it is."""
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from latentbook.air_figures import draw_unrolled, number_windows, show_scenes
+from latentbook.spatial_transformer import box_corners
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left():
+    yield
+    plt.close("all")
+
+
+def test_scenes_show_as_many_numbered_windows_as_were_counted():
+    where = torch.tensor([[3.0, 1.0, -0.5], [3.0, -1.0, 0.9], [2.0, 0.0, 0.0]]).expand(3, 3, 3)
+    scenes = torch.rand(3, 1, 50, 50)
+    figure = show_scenes(scenes, where, torch.tensor([0, 3, 1]), {"again": scenes}, title="three scenes")
+    top, bottom = figure.axes[:3], figure.axes[3:]
+    assert [len(panel.patches) for panel in top] == [0, 3, 1] and not any(panel.patches for panel in bottom)
+    assert [[text.get_text() for text in panel.texts] for panel in top] == [[], ["1", "2", "3"], ["1"]]
+    assert len({patch.get_linestyle() for patch in top[1].patches}) == 3  # told apart by dashes, not by colour
+    for panel, image in zip(top, scenes, strict=True):
+        torch.testing.assert_close(torch.tensor(panel.images[0].get_array()), image[0])
+    assert bottom[0].get_ylabel() == "again"
+
+
+def test_a_window_is_drawn_where_it_is_and_a_step_keeps_its_number():
+    where, (_, panel) = torch.tensor([[2.5, 0.4, -0.3]]), plt.subplots()
+    number_windows(panel, where, 50, first=3)
+    (box,), (number,) = panel.patches, panel.texts
+    left, top, right, bottom = box_corners(where[0], 50).tolist()
+    assert (box.get_x(), box.get_y()) == pytest.approx((left - 0.5, top - 0.5), abs=1e-4)
+    assert (box.get_width(), box.get_height()) == pytest.approx((right - left, bottom - top), abs=1e-4)
+    assert number.get_text() == "3"
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_diagram_has_every_step(steps):
+    words = [text.get_text() for text in draw_unrolled(steps).axes[0].texts]
+    assert sum("recurrent" in text for text in words) == sum("encoder" in text for text in words) == steps
+    for i in range(1, steps + 1):
+        assert sum(f"_{i}$" in text and "pres" in text for text in words) == 1
