@@ -42,8 +42,8 @@ $(SITE): $(STAMP) $(INPUTS)
 
 test: lint book ## lint, then all tests: units, notebooks (smoke), the built site; prints the coverage
 	@rm -f .coverage .coverage.*
-	$(PYTEST) --cov --cov-report= tests/unit tests/notebooks
-	$(PYTEST) --cov --cov-append --cov-report=term tests/site
+	$(PYTEST) --cov --cov-report=term tests/unit tests/notebooks
+	$(PYTEST) tests/site
 
 execute: $(STAMP) ## run all notebooks, or CHAPTER=01, and keep their outputs
 	$(BIN)/python -m latentbook execute $(CHAPTER) --profile $(PROFILE) $(if $(DATA),--data "$(DATA)")

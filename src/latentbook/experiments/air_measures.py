@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchvision.ops import box_iou
 
@@ -89,6 +88,8 @@ def matched_iou(
     Of found boxes the first `counts` count, of true ones the first `true`; what has no partner is not in the mean (but in
     under- and overcounts). 0 where there are no pairs at all.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and only measuring needs it
+
     total, pairs = 0.0, 0
     for i in ((counts > 0) & (true > 0)).nonzero().flatten().tolist():
         iou = box_iou(found[i, : counts[i]], boxes[i, : true[i]].to(found)).nan_to_num(0).cpu().numpy()
