@@ -16,11 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from latentbook.air_objectives import Steps, concrete, exact, reinforce
-from latentbook.air_parts import EDGE, EXACT, AIRConfig, Recurrent, WhatVAE, check_config, check_images
+from latentbook.air_parts import EDGE, EXACT, AIRConfig, Recurrent, WhatVAE, check_config, check_images, paste
 from latentbook.data import Batch
 from latentbook.distributions import DiagonalGaussian, count_posterior, standard_normal
 from latentbook.schedules import linear
-from latentbook.spatial_transformer import box_corners, image_to_window, window_to_image
+from latentbook.spatial_transformer import box_corners, image_to_window
 
 
 class Path(NamedTuple):
@@ -53,17 +53,21 @@ class AIR(nn.Module):
         self.config = c = config
         check_config(c)
         self.z_dim = 3 + c.what_dim
-        self.inference = Recurrent(c.canvas**2, 1 + self.z_dim, c.hidden_dim, 1 + 3 + 3)
+        self.inference = Recurrent(c.canvas, 1 + self.z_dim, c.hidden_dim, 1 + 3 + 3, c.image_layer)
         with torch.no_grad():
             self.inference.last.weight[:7] = 0
             self.inference.last.bias[:7] = torch.tensor([c.first_presence, *c.where_mean, *[c.first_log_var] * 3])
         self.what = WhatVAE(c.window, c.what_hidden_dim, c.what_dim, c.output, c.output_bias)
         if c.objective == "reinforce" and c.learnt_baseline:
-            self.baseline = Recurrent(c.canvas**2, 1 + self.z_dim, c.hidden_dim, 1)
-        self.register_buffer("prior_mean", F.pad(torch.tensor(c.where_mean), (0, c.what_dim)))  # of z; what is N(0, I)
-        self.register_buffer("prior_log_var", F.pad(torch.tensor(c.where_var).log(), (0, c.what_dim)))
-        self.register_buffer("presence_logit", torch.tensor(c.presence_prior).logit())
-        self.register_buffer("count_prior", count_posterior(self.presence_logit.expand(c.steps)).exp())
+            self.baseline = Recurrent(c.canvas, 1 + self.z_dim, c.hidden_dim, 1, c.image_layer)
+        for name, value in {  # of the configuration, so not saved with the weights
+            "prior_mean": F.pad(torch.tensor(c.where_mean), (0, c.what_dim)),  # of z; what is N(0, I)
+            "prior_log_var": F.pad(torch.tensor(c.where_var).log(), (0, c.what_dim)),
+            "presence_logit": torch.tensor(c.presence_prior).logit(),
+        }.items():
+            self.register_buffer(name, value, persistent=False)
+        odds = count_posterior(self.presence_logit.expand(c.steps)).exp()
+        self.register_buffer("count_prior", odds, persistent=False)
 
     @property
     def prior(self) -> DiagonalGaussian:
@@ -121,7 +125,7 @@ class AIR(nn.Module):
                 f"got {list(where.shape)} and {list(what.shape)}"
             )
         windows = self.what.decode(what.flatten(0, 1))
-        return window_to_image(windows, where.flatten(0, 1), c.canvas).view(*where.shape[:2], c.canvas, c.canvas)
+        return paste(windows.squeeze(1), where.flatten(0, 1), c.canvas).unflatten(0, where.shape[:2])
 
     def nll(self, images: Tensor, canvases: Tensor, share: Float[Tensor, "batch k steps"]) -> Float[Tensor, "batch k"]:
         """-log p(x) in nats of k pictures, each a sum of objects by their shares; without the Gaussian's constant."""

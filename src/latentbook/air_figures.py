@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +19,25 @@ from latentbook.spatial_transformer import box_corners
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # of the first window, the second, ...
 
 
+def show_rows(
+    rows: Mapping[str, Float[Tensor, "n 1 canvas canvas"]], *, title: str = "", scale: float = 0.95
+) -> Figure:
+    """Rows of pictures, each row with its name at the left where it has one."""
+    columns, margin = max(map(len, rows.values())), 1.1 if any(rows) else 0.1
+    size = (scale * columns + margin, scale * len(rows) + (0.35 if title else 0.05))
+    figure, panels = plt.subplots(len(rows), columns, figsize=size, squeeze=False)
+    for line, (name, images) in zip(panels, rows.items(), strict=True):
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        for panel, image in zip(line, images.detach().cpu(), strict=True):
+            show_image(panel, image[0])
+    figure.suptitle(title, fontsize=10, y=1.0, va="top")
+    figure.subplots_adjust(
+        left=(margin - 0.05) / size[0], right=0.99, bottom=0.02, top=1 - (0.35 if title else 0.05) / size[1]
+    )
+    figure.subplots_adjust(wspace=0.08, hspace=0.08)
+    return figure
+
+
 def show_scenes(
     scenes: Float[Tensor, "n 1 canvas canvas"],
     where: Float[Tensor, "n steps 3"],
@@ -28,20 +48,9 @@ def show_scenes(
     scale: float = 0.95,
 ) -> Figure:
     """Scenes with their windows, numbered and each with its own dash, and rows of other pictures of the same scenes below."""
-    every = {"": scenes} | dict(rows or {})
-    size = (scale * len(scenes) + (0.9 if rows else 0.1), scale * len(every) + (0.35 if title else 0.05))
-    figure, panels = plt.subplots(len(every), len(scenes), figsize=size, squeeze=False)
-    for line, (name, images) in zip(panels, every.items(), strict=True):
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-        for panel, image in zip(line, images.detach().cpu(), strict=True):
-            show_image(panel, image[0])
-    for panel, windows, count in zip(panels[0], where.detach().cpu(), counts.tolist(), strict=True):
+    figure = show_rows({"": scenes} | dict(rows or {}), title=title, scale=scale)
+    for panel, windows, count in zip(figure.axes, where.detach().cpu(), counts.tolist(), strict=False):
         number_windows(panel, windows[:count], scenes.shape[-1])
-    figure.suptitle(title, fontsize=10, y=1.0, va="top")
-    figure.subplots_adjust(
-        left=0.9 / size[0] if rows else 0.01, right=0.99, bottom=0.02, top=1 - (0.35 if title else 0.05) / size[1]
-    )
-    figure.subplots_adjust(wspace=0.08, hspace=0.08)
     return figure
 
 
@@ -62,6 +71,34 @@ def number_windows(panel: Axes, where: Float[Tensor, "steps 3"], size: int, firs
             left + 1.2, top + 0.8, str(i), fontsize=8, va="top", color=COLOURS["attention"], weight="bold"
         )
         number.set_path_effects([withStroke(linewidth=2, foreground="white")])
+
+
+def draw_policy(
+    first: Float[Tensor, "pairs 2"], second: Float[Tensor, "pairs 2"], means: Sequence[tuple[float, float]], size: int
+) -> Figure:
+    """Which of two objects is attended to first. Left, for each part of a canvas of `size` pixels, how often an object there is
+    the first; middle, where the first stands as seen from the second; right, the means of such differences, one a model."""
+    figure, (share, difference, models) = plt.subplots(1, 3, figsize=(9.6, 3.3), layout="constrained")
+    edges = np.linspace(0, size, 6)
+    counts = [np.histogram2d(*part.cpu().numpy().T[::-1], bins=(edges, edges))[0] for part in (first, second)]
+    shares = counts[0] / np.maximum(sum(counts), 1)
+    share.imshow(shares, vmin=0, vmax=1, extent=(0, size, size, 0))
+    for row, column in np.argwhere(sum(counts) > 0):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        at = (edges[column] + size / 10, edges[row] + size / 10)
+        share.text(*at, f"{shares[row, column]:.0%}", color=colour, ha="center", va="center", fontsize=8)
+    share.set(title="seen first, by place", xlabel="$x$ (pixels)", ylabel="$y$ (pixels)")
+    share.grid(False)
+    difference.plot(*(first - second).cpu().numpy().T, ".", markersize=3, color=COLOURS["data"])
+    reach = 1.05 * size
+    difference.set(title="first minus second", aspect="equal", xlim=(-reach, reach), ylim=(reach, -reach))
+    for x, y in means:
+        models.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "->", "color": COLOURS["attention"]})
+    far = 1.2 * max((max(abs(x), abs(y)) for x, y in means), default=1.0)
+    models.set(title="the same, mean of each model", aspect="equal", xlim=(-far, far), ylim=(far, -far))
+    for panel in (difference, models):
+        panel.set_xlabel("$x$ (pixels)")
+    return figure
 
 
 def draw_unrolled(steps: int = 3) -> Figure:

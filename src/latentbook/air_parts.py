@@ -15,10 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentbook.distributions import check_temperature
+from latentbook.spatial_transformer import check_where
 
 OUTPUTS = ("sigmoid", "clamped", "absolute", "linear")
 OBJECTIVES = ("exact", "reinforce", "concrete")
 LIKELIHOODS = ("gaussian", "bernoulli")
+IMAGE_LAYERS = ("convolutional", "linear")
 EDGE = 1e-3  # a Bernoulli's mean keeps this far from 0 and 1: an empty canvas would make any ink infinitely unlikely
 
 
@@ -29,18 +31,22 @@ class AIRConfig:
     canvas: int = 50  # pixels of a scene, in height and width
     window: int = 24  # pixels of a window: a digit's size in the scene
     steps: int = 3  # objects at most: one more than there are, so that stopping has to be learnt
+    image_layer: str = "convolutional"  # what the recurrent network sees of the scene; "linear": the tutorial's
     hidden_dim: int = 256  # of the recurrent network's two layers and of its state
     what_dim: int = 20
     what_hidden_dim: int = 400
     output: str = "sigmoid"  # what keeps a window's pixels in range; the others: see WhatVAE
     output_bias: float = -3.0  # of the sigmoid: windows start almost black, so that using one costs little
     likelihood: str = "gaussian"  # "bernoulli": grey values as means, the canvas clamped to [EDGE, 1 - EDGE]
-    variance: float = (
-        0.2  # of the Gaussian: a pixel that is off by 1 costs 2.5 nats; the tutorial's 0.36 misses more digits
-    )
+    variance: float = 0.18  # of the Gaussian: a pixel off by 1 costs 2.8 nats; the tutorial's 0.36 misses more digits
     kl_weight: float = 0.7  # with another weight than 1 the objective is no bound
     presence_prior: float = 0.01  # an object must save as much as log(99) nats, or it is not used
-    where_mean: tuple[float, float, float] = (3.0, 0.0, 0.0)  # prior, and start: a third of the canvas, at its middle
+    where_mean: tuple[float, float, float] = (
+        2.2,
+        0.0,
+        0.0,
+    )  # prior, and start: a digit wide with its margin, in the middle;
+    # the tutorial's windows (3.0) span a third of the canvas, which is less, and some end up between two digits
     where_var: tuple[float, float, float] = (0.01, 1.0, 1.0)  # prior: all digits of about one size, and anywhere
     first_presence: float = 2.0  # initial logit: objects are used before they are any good
     first_log_var: float = -3.0  # of where, at the start
@@ -56,24 +62,35 @@ class AIRConfig:
 
 EXACT = AIRConfig()
 TUTORIAL = AIRConfig(
-    variance=0.36, objective="reinforce", published=True, scale_range=None, log_var_range=None, floor=0.0
+    image_layer="linear",
+    variance=0.36,
+    where_mean=(3.0, 0.0, 0.0),
+    objective="reinforce",
+    published=True,
+    scale_range=None,
+    log_var_range=None,
+    floor=0.0,
 )
 
 
 class Recurrent(nn.Module):
     """[image, previous z, state] - hidden - hidden - [outputs, next state], with ReLUs.
 
-    The first layer is one layer in two parts, so that the image's share of it is computed once for all steps.
+    The first layer is one layer in two parts, so that the image's share of it is computed once for all steps. image_layer:
+    "linear", or "convolutional", where two convolutions come before that share: a digit looks the same in every place.
     """
 
-    def __init__(self, pixels: int, z_dim: int, hidden_dim: int, outputs: int):
+    def __init__(self, canvas: int, z_dim: int, hidden_dim: int, outputs: int, image_layer: str = "linear"):
         super().__init__()
         self.sizes = (outputs, hidden_dim)
-        self.of_image = nn.Linear(pixels, hidden_dim)
+        before = convolutions(canvas) if image_layer == "convolutional" else nn.Sequential()
+        pixels = before(torch.zeros(1, canvas**2)).shape[1]
+        of_image = nn.Linear(pixels, hidden_dim)
         self.of_rest = nn.Linear(z_dim + hidden_dim, hidden_dim, bias=False)
         bound = (pixels + z_dim + hidden_dim) ** -0.5  # as torch starts a layer of all these inputs
-        for parameter in (*self.of_image.parameters(), *self.of_rest.parameters()):
+        for parameter in (*of_image.parameters(), *self.of_rest.parameters()):
             nn.init.uniform_(parameter, -bound, bound)
+        self.of_image = before.append(of_image)
         self.second = nn.Linear(hidden_dim, hidden_dim)
         self.last = nn.Linear(hidden_dim, outputs + hidden_dim)
 
@@ -86,6 +103,18 @@ class Recurrent(nn.Module):
         """One step: outputs and the next state. projected: `of_image` of the images [batch, pixels]."""
         hidden = F.relu(projected + self.of_rest(torch.cat((z, state), 1)))
         return self.last(F.relu(self.second(hidden))).to(z).split(self.sizes, dim=1)
+
+
+def convolutions(canvas: int) -> nn.Sequential:
+    """Two convolutions with ReLUs of an image [batch, canvas * canvas]; the first, of 8x8 pixels, goes in steps of 4."""
+    return nn.Sequential(
+        nn.Unflatten(1, (1, canvas, canvas)),
+        nn.Conv2d(1, 16, 8, stride=4, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+    )
 
 
 class WhatVAE(nn.Module):
@@ -120,6 +149,23 @@ class WhatVAE(nn.Module):
         return pixels.abs() if self.output == "absolute" else pixels
 
 
+def paste(
+    windows: Float[Tensor, "batch window window"], where: Float[Tensor, "batch 3"], canvas: int
+) -> Float[Tensor, "batch canvas canvas"]:
+    """What `spatial_transformer.window_to_image` gives, as two matrix products, one for each axis, and so in less time.
+
+    `where` neither turns nor shears, so what a row of the canvas reads does not depend on the column. Raises as that one does.
+    """
+    check_where(where)
+    size = windows.shape[-1]
+    centres = (torch.arange(canvas, device=where.device).to(where) + 0.5) * 2 / canvas - 1
+    read = where[:, :1, None] * centres + where[:, 1:, None]  # in x and y, as coordinates of the window
+    pixel = ((read + 1) * size - 1) / 2
+    shares = (1 - (pixel.unsqueeze(3) - torch.arange(size, device=where.device)).abs()).clamp(min=0)
+    across, down = shares.to(windows).unbind(1)  # [batch, canvas, window]: of a pixel's two neighbours, 0 of all others
+    return down @ windows @ across.mT
+
+
 def check_images(images: Tensor, canvas: int) -> None:
     """Raises ValueError unless images are [batch >= 1, 1, canvas, canvas] in [0, 1], without NaN."""
     if images.ndim != 4 or images.shape[1:] != (1, canvas, canvas) or len(images) == 0:
@@ -136,7 +182,12 @@ def check_images(images: Tensor, canvas: int) -> None:
 
 def check_config(c: AIRConfig) -> None:
     """Raises ValueError for a choice that does not exist, or numbers out of range."""
-    for name, allowed in (("objective", OBJECTIVES), ("output", OUTPUTS), ("likelihood", LIKELIHOODS)):
+    for name, allowed in (
+        ("objective", OBJECTIVES),
+        ("output", OUTPUTS),
+        ("likelihood", LIKELIHOODS),
+        ("image_layer", IMAGE_LAYERS),
+    ):
         if getattr(c, name) not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(c, name)!r}")
     for name in ("window", "steps", "hidden_dim", "what_dim", "what_hidden_dim", "floor_steps"):
@@ -145,6 +196,7 @@ def check_config(c: AIRConfig) -> None:
     low, high = c.scale_range or (1e-9, math.inf)
     for fine, rule in (
         (c.window <= c.canvas, "window must be no larger than canvas"),
+        (c.canvas >= 6 or c.image_layer == "linear", 'canvas must be at least 6 for image_layer="convolutional"'),
         (0 < c.presence_prior < 1, "presence_prior must be in (0, 1)"),
         (min(*c.where_var, c.variance) > 0, "where_var and variance must be positive"),
         (0 <= c.floor < 0.5, "floor must be in [0, 0.5)"),

@@ -1,21 +1,11 @@
-"""Diagrams of the Multi-Level VAE, drawn by code as those of `figures` are, and its grid of swapped images."""
+"""Diagrams of the Multi-Level VAE, drawn by code as those of `figures` are."""
 
 from __future__ import annotations
 
-import math
-
-import matplotlib.pyplot as plt
-import torch
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from torch import Tensor
 
-from latentbook.figures import BACKWARD, COLOURS, arrow, box, mosaic, route, sheet, term
-from latentbook.multi_level_vae import MultiLevelVAE
-
-TILE = 30  # pixels from image to image in a grid
+from latentbook.figures import BACKWARD, COLOURS, arrow, box, route, sheet, term
 
 
 def symbol(axes: Axes, x: float, y: float, text: str, kind: str) -> None:
@@ -92,50 +82,3 @@ def draw_swap_flow() -> Figure:
     arrow(axes, (11.3, middle + 0.2), (12.2, top - 0.55))
     arrow(axes, (11.3, middle - 0.2), (12.2, low + 0.4))
     return figure
-
-
-@torch.no_grad()
-def draw_swap_grid(
-    model: MultiLevelVAE,
-    styles: Float[Tensor, "rows 1 28 28"],
-    evidence: Float[Tensor, "columns k 1 28 28"],
-    *,
-    title: str = "",
-    axes: Axes | None = None,
-) -> Axes:
-    """Every image of `styles` (first column) drawn again with the class of each set of evidence (first row), decoder means.
-
-    Of k > 1 images of evidence all are shown, smaller. Raises ValueError for no styles or no evidence.
-    """
-    (rows, *_), (columns, k, *_) = styles.shape, evidence.shape
-    if 0 in (rows, columns, k):
-        raise ValueError(f"a grid needs at least one style and one image of evidence, got {rows} and {columns} x {k}")
-    drawn = model.swap(styles.repeat_interleave(columns, 0), evidence.repeat(rows, 1, 1, 1, 1))
-    across = math.ceil(math.sqrt(k / 1.5))  # images of evidence side by side above a column
-    small = TILE if k == 1 else (TILE - 4) / across
-    left, top = TILE + 8, small * math.ceil(k / across) + 8
-    wide, high = left + TILE * columns, top + TILE * rows
-    if axes is None:
-        axes = plt.subplots(figsize=(0.021 * wide, 0.021 * high + 0.35))[1]
-    for images, x, y, size, per_row in (
-        (styles, 0, top, TILE, 1),
-        (drawn, left, top, TILE, columns),
-        *((one, left + TILE * i, 0, small, across) for i, one in enumerate(evidence)),
-    ):
-        shown = mosaic(images, per_row)
-        step = size / TILE
-        extent = (x, x + step * shown.shape[1], y + step * shown.shape[0], y)
-        axes.imshow(shown, vmin=0, vmax=1, extent=extent, interpolation="antialiased" if step < 1 else "nearest")
-    for x, y, width, height, concept, dash in (
-        (-2, top - 2, TILE + 2, TILE * rows + 2, "style", "-"),
-        (left - 2, -2, TILE * columns + 2, top - 6, "class", "--"),
-    ):
-        axes.add_patch(
-            Rectangle((x, y), width, height, fill=False, edgecolor=COLOURS[concept], linewidth=1.6, linestyle=dash)
-        )
-    axes.text(left - 4, -2, "class", fontsize=9, ha="right", va="top")
-    axes.text(-2, top - 4, "style", fontsize=9, ha="left", va="bottom")
-    axes.set(xlim=(-4, wide + 2), ylim=(high + 2, -4), xticks=[], yticks=[], title=title)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    return axes

@@ -9,9 +9,10 @@ Objects are MNIST's digits, or three shapes in different greys, made here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -271,3 +272,25 @@ def make_sprites(n: int, seed: int = 0, split: str = "train") -> Digits:
     )[labels, torch.arange(n)]
     images = ((0.4 + 0.6 * grey) * (0.5 - distance).clamp(0, 1)).unsqueeze(1)
     return Digits(images, labels, "sprites", hashlib.sha256(images.numpy().tobytes()).hexdigest(), split)
+
+
+def draw_strokes(
+    strokes: Sequence[Sequence[tuple[float, float]]], canvas: int = 50, width: float = 2.5
+) -> Float[Tensor, "1 1 canvas canvas"]:
+    """A scene drawn by hand: lines through points (x, y) in pixels from the canvas's upper left corner, as wide as a digit's.
+
+    A pixel is as bright as the share of it that lies within half a `width` of a line, about. Raises ValueError for a stroke
+    of fewer than two points.
+    """
+    if short := [stroke for stroke in strokes if len(stroke) < 2]:
+        raise ValueError(f"a stroke needs at least two points (x, y), got {short[0]}")
+    middles = torch.arange(canvas) + 0.5
+    pixels = torch.stack(torch.meshgrid(middles, middles, indexing="xy"), -1)  # [row, column, (x, y)]
+    image = torch.zeros(canvas, canvas)
+    for stroke in strokes:
+        for start, end in pairwise(torch.tensor(stroke, dtype=torch.float32)):
+            along = end - start
+            share = ((pixels - start) @ along / along.square().sum().clamp(min=1e-9)).clamp(0, 1)
+            distance = (pixels - start - share.unsqueeze(2) * along).norm(dim=2)
+            image = torch.maximum(image, (0.5 * width + 0.5 - distance).clamp(0, 1))
+    return image.view(1, 1, canvas, canvas)

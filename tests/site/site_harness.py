@@ -46,6 +46,8 @@ FLAGS = [
     "--no-first-run",
 ]
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+PAGE = "book/bibliography.html"  # any page will do to put a figure into; this one has no formulas to wait for
+VIEW = 1.3  # a scene and its margin reach from -VIEW to VIEW
 
 
 def find_browser() -> str | None:
@@ -274,6 +276,27 @@ def insert(page, html: str) -> None:
         }""",
         html,
     )
+
+
+def put_in(visit, widget, **how) -> Figure:
+    """A widget's saved figure in a page of the site, opened as `visit` is told."""
+    page = visit(PAGE, **how)
+    insert(page, widget.to_html())
+    return Figure(page, widget._name)
+
+
+def screen(figure: Figure, x: float, y: float) -> tuple[float, float]:
+    """Where a place of the figure's scene, -1 to 1, lies on the screen."""
+    panel = figure.find(".lb-scene svg").bounding_box()
+    return panel["x"] + (x / VIEW + 1) / 2 * panel["width"], panel["y"] + (y / VIEW + 1) / 2 * panel["height"]
+
+
+def drag(figure: Figure, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag with the mouse between two places of the figure's scene."""
+    figure.page.mouse.move(*screen(figure, *start))
+    figure.page.mouse.down()
+    figure.page.mouse.move(*screen(figure, *end), steps=6)
+    figure.page.mouse.up()
 
 
 def grey_values(canvas) -> list[list[int]]:

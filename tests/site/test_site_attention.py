@@ -7,14 +7,12 @@ import re
 import pytest
 import site_harness as harness
 import torch
-from site_harness import Figure
+from site_harness import PAGE, VIEW, Figure, drag, screen
 
 from latentbook.spatial_transformer import affine_from_where, image_to_window, invert, window_to_image
 from latentbook.widgets import AttentionWindow
 
-PAGE = "book/bibliography.html"  # any page of the site: the figure is put into it
 CHAPTER = "notebooks/04-spatial-transformer.html"
-VIEW = 1.3  # the scene and its margin reach from -VIEW to VIEW
 NOISE = (torch.rand(50, 50, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
 RING = torch.zeros(50, 50)
 RING[28:44, 8:24] = 1
@@ -27,9 +25,7 @@ def widget(**given) -> AttentionWindow:
 
 
 def open_figure(visit, shown: AttentionWindow | None = None, **how) -> Figure:
-    page = visit(PAGE, **how)
-    harness.insert(page, (shown or widget()).to_html())
-    figure = Figure(page, "attention")
+    figure = harness.put_in(visit, shown or widget(), **how)
     figure.find("[data-shown]").wait_for(timeout=10_000)
     return figure
 
@@ -47,20 +43,6 @@ def box(figure: Figure) -> tuple[float, float, float]:
     """Centre and half side of the window, -1 to 1 over the scene."""
     scale, x, y = where(figure)
     return -x / scale, -y / scale, 1 / scale
-
-
-def screen(figure: Figure, x: float, y: float) -> tuple[float, float]:
-    """Where a place of the scene, -1 to 1, lies on the screen."""
-    panel = figure.find(".lb-scene svg").bounding_box()
-    return panel["x"] + (x / VIEW + 1) / 2 * panel["width"], panel["y"] + (y / VIEW + 1) / 2 * panel["height"]
-
-
-def drag(figure: Figure, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Drag with the mouse between two places of the scene."""
-    figure.page.mouse.move(*screen(figure, *start))
-    figure.page.mouse.down()
-    figure.page.mouse.move(*screen(figure, *end), steps=6)
-    figure.page.mouse.up()
 
 
 def expected(picture: torch.Tensor, at) -> tuple[torch.Tensor, torch.Tensor]:

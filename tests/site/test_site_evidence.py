@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import site_harness as harness
 import torch
-from site_harness import Figure
+from site_harness import PAGE, Figure
 
 from latentbook.distributions import DiagonalGaussian, product_of_experts
 from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
@@ -15,7 +15,6 @@ from latentbook.training import initialise
 from latentbook.widgets import EvidenceFigure
 from latentbook.widgets.sprites import lay
 
-PAGE = "book/bibliography.html"  # any page of the site: the figure is put into it
 SETS, N, STYLES, DIM = 2, 10, 2, 10
 MODEL = initialise(
     lambda: MultiLevelVAE(MultiLevelVAEConfig(init_std=0.1)), 0
@@ -39,9 +38,7 @@ def widget(**given) -> EvidenceFigure:
 
 
 def open_figure(visit, shown: EvidenceFigure | None = None, **how) -> Figure:
-    page = visit(PAGE, **how)
-    harness.insert(page, (shown or widget()).to_html())
-    figure = Figure(page, "evidence")
+    figure = harness.put_in(visit, shown or widget(), **how)
     wait(figure)
     return figure
 

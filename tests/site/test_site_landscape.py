@@ -6,11 +6,10 @@ from collections.abc import Callable
 import pytest
 import site_harness as harness
 import torch
-from site_harness import Figure
+from site_harness import PAGE, Figure
 
 from latentbook.widgets import GradientExplorer
 
-PAGE = "book/bibliography.html"  # any page of the site: the figure is put into it
 SCENE = torch.zeros(50, 50)  # a hook, smooth enough to be found from some way off
 SCENE[24:42, 26:31] = 1
 SCENE[36:42, 18:31] = 0.6
@@ -24,9 +23,7 @@ def widget(**given) -> GradientExplorer:
 
 
 def open_figure(visit, shown: GradientExplorer | None = None, **how) -> Figure:
-    page = visit(PAGE, **how)
-    harness.insert(page, (shown or widget()).to_html())
-    figure = Figure(page, "landscape")
+    figure = harness.put_in(visit, shown or widget(), **how)
     figure.find("[data-shown]").wait_for(timeout=20_000)
     return figure
 

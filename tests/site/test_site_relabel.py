@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import site_harness as harness
 import torch
-from site_harness import Figure
+from site_harness import PAGE, Figure
 
 from latentbook.widgets import RelabelFigure
 from latentbook.widgets.sprites import lay
 
-PAGE = "book/bibliography.html"  # any page of the site: the figure is put into it
 N, COUNT = 6, 10
 NAMES = ("as published", "mended")
 SOURCES = torch.rand(N, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -32,9 +31,7 @@ def widget(**given) -> RelabelFigure:
 
 
 def open_figure(visit, shown: RelabelFigure | None = None, **how) -> Figure:
-    page = visit(PAGE, **how)
-    harness.insert(page, (shown or widget()).to_html())
-    figure = Figure(page, "relabel")
+    figure = harness.put_in(visit, shown or widget(), **how)
     wait(figure)
     return figure
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import site_harness as harness
 import torch
-from site_harness import Figure
+from site_harness import PAGE, VIEW, Figure, drag
 from torch import nn
 
 from latentbook.distributions import count_posterior
@@ -13,8 +13,6 @@ from latentbook.spatial_transformer import image_to_window, window_to_image
 from latentbook.training import initialise
 from latentbook.widgets import RepeatFigure
 
-PAGE = "book/bibliography.html"  # any page of the site: the figure is put into it
-VIEW = 1.3  # the scene and its margin reach from -VIEW to VIEW
 STEPS, WINDOW, WHAT, BIAS, VARIANCE = 3, 24, 20, -1.0, 0.36
 GREY = 0.02  # what 8-bit weights and 256 greys may change in a grey value
 CODE = 0.03  # what 8-bit weights may change in a code, whose numbers reach from about -2 to 2
@@ -49,9 +47,7 @@ def widget(**given) -> RepeatFigure:
 
 
 def open_figure(visit, shown: RepeatFigure | None = None, **how) -> Figure:
-    page = visit(PAGE, **how)
-    harness.insert(page, (shown or widget()).to_html())
-    figure = Figure(page, "repeat")
+    figure = harness.put_in(visit, shown or widget(), **how)
     figure.find("[data-shown]").wait_for(timeout=10_000)
     return figure
 
@@ -97,20 +93,6 @@ def box(figure: Figure, step: int = 0) -> tuple[float, float, float]:
     """Centre and half side of a step's window, -1 to 1 over the scene."""
     scale, x, y = figure.state("where")[step]
     return -x / scale, -y / scale, 1 / scale
-
-
-def screen(figure: Figure, x: float, y: float) -> tuple[float, float]:
-    """Where a place of the scene, -1 to 1, lies on the screen."""
-    panel = figure.find(".lb-scene svg").bounding_box()
-    return panel["x"] + (x / VIEW + 1) / 2 * panel["width"], panel["y"] + (y / VIEW + 1) / 2 * panel["height"]
-
-
-def drag(figure: Figure, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Drag with the mouse between two places of the scene."""
-    figure.page.mouse.move(*screen(figure, *start))
-    figure.page.mouse.down()
-    figure.page.mouse.move(*screen(figure, *end), steps=6)
-    figure.page.mouse.up()
 
 
 def press(figure: Figure, name: str) -> None:

@@ -7,12 +7,11 @@ import pytest
 import site_harness as harness
 import torch
 from PIL import Image
-from site_harness import Figure
+from site_harness import PAGE, Figure
 
 from latentbook.widgets import StripsFigure
 from latentbook.widgets.sprites import lay
 
-PAGE = "book/bibliography.html"  # any page of the site: the figure is put into it
 COUNT, LAST = 6, 5
 FRAMES = torch.rand(COUNT, 2, 10, 28, 28, generator=torch.Generator().manual_seed(0))
 BESIDE = torch.rand(COUNT, 1, 4, 28, 28, generator=torch.Generator().manual_seed(1))
@@ -25,9 +24,7 @@ def widget(**given) -> StripsFigure:
 
 
 def open_figure(visit, shown: StripsFigure | None = None, **how) -> Figure:
-    page = visit(PAGE, **how)
-    harness.insert(page, (shown or widget()).to_html())
-    figure = Figure(page, "strips")
+    figure = harness.put_in(visit, shown or widget(), **how)
     wait(figure, figure.state("index"))
     return figure
 

@@ -6,7 +6,6 @@ import itertools
 import math
 from dataclasses import replace
 
-import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from unit_harness import assert_written_shapes_hold, seeded
 
 from latentbook.air import AIR, draw_counts
 from latentbook.air_objectives import Steps, concrete, exact, reinforce
-from latentbook.air_parts import OUTPUTS, TUTORIAL, AIRConfig, Recurrent, WhatVAE
+from latentbook.air_parts import OUTPUTS, TUTORIAL, AIRConfig, Recurrent, WhatVAE, paste
 from latentbook.data import Batch, load_digits
 from latentbook.scenes import Layout, draw_scenes, fresh_scenes
 from latentbook.spatial_transformer import image_to_window, window_to_image
@@ -31,15 +30,6 @@ OBJECTIVES = [
     {"objective": "concrete"},
 ]
 STANDARD = Normal(torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64))
-
-
-@pytest.fixture
-def plain():
-    """The library without the shape checks of the test run, which would speak before its own errors."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def build(seed: int = 0, **choices) -> AIR:
@@ -82,7 +72,7 @@ def test_the_sizes_and_the_start_are_the_published_ones():
     model = AIR(TUTORIAL)
     assert (model.config.variance, model.config.kl_weight, model.config.presence_prior) == (0.36, 0.7, 0.01)
     sizes = {name: (m.in_features, m.out_features) for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    cell = {"of_image": (2500, 256), "of_rest": (24 + 256, 256), "second": (256, 256)}
+    cell = {"of_image.0": (2500, 256), "of_rest": (24 + 256, 256), "second": (256, 256)}
     assert sizes == {
         **{f"inference.{name}": size for name, size in cell.items()},
         "inference.last": (256, 256 + 7),
@@ -103,17 +93,17 @@ def test_the_sizes_and_the_start_are_the_published_ones():
 
 def test_the_first_layer_is_one_layer_of_all_its_inputs():
     torch.manual_seed(0)
-    cell = Recurrent(30, 5, 8, 7)
-    x, z, state = torch.randn(4, 30), torch.randn(4, 5), torch.randn(4, 8)
-    whole = nn.Linear(30 + 5 + 8, 8)
+    cell = Recurrent(6, 5, 8, 7)
+    x, z, state = torch.randn(4, 36), torch.randn(4, 5), torch.randn(4, 8)
+    whole = nn.Linear(36 + 5 + 8, 8)
     with torch.no_grad():
-        whole.weight.copy_(torch.cat((cell.of_image.weight, cell.of_rest.weight), 1))
-        whole.bias.copy_(cell.of_image.bias)
+        whole.weight.copy_(torch.cat((cell.of_image[-1].weight, cell.of_rest.weight), 1))
+        whole.bias.copy_(cell.of_image[-1].bias)
     plainly = nn.Sequential(whole, nn.ReLU(), cell.second, nn.ReLU(), cell.last)(torch.cat((x, z, state), 1))
     outputs, after = cell(cell.of_image(x), z, state)
     torch.testing.assert_close(torch.cat((outputs, after), 1), plainly)
-    for part in (cell.of_image.weight.detach(), cell.of_rest.weight.detach()):  # and starts as one
-        assert part.abs().max() <= 43**-0.5 and part.std() == pytest.approx((43 * 3) ** -0.5, rel=0.2)
+    for part in (cell.of_image[-1].weight.detach(), cell.of_rest.weight.detach()):  # and starts as one
+        assert part.abs().max() <= 49**-0.5 and part.std() == pytest.approx((49 * 3) ** -0.5, rel=0.2)
 
 
 def test_priors_are_buffers_and_move_with_the_model():
@@ -123,12 +113,29 @@ def test_priors_are_buffers_and_move_with_the_model():
     assert all(buffer.dtype == torch.float64 for buffer in model.buffers())
     assert {buffer.device.type for buffer in model.to("meta").buffers()} == {"meta"}
     model = AIR()
-    assert model.prior_mean[:4].tolist() == [3, 0, 0, 0] and len(model.prior_mean) == 23
+    assert model.prior_mean[:4].tolist() == pytest.approx([2.2, 0, 0, 0]) and len(model.prior_mean) == 23
     torch.testing.assert_close(model.prior_log_var.exp()[:4], torch.tensor([0.01, 1, 1, 1]))
     torch.testing.assert_close(model.count_prior, torch.tensor([0.99, 0.99 * 0.01, 0.99 * 1e-4, 1e-6]))
 
 
 # The path and the picture
+
+
+def test_pasting_by_axes_is_the_spatial_transformers_with_its_gradients():
+    generator = torch.Generator().manual_seed(0)
+    windows = torch.rand(40, 7, 7, generator=generator, dtype=torch.float64).requires_grad_()
+    where = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    where[:, 0] = where[:, 0].abs() + 0.5  # also windows larger than the canvas, and some that lie beside it
+    where.requires_grad_()
+    weights = torch.rand(40, 16, 16, generator=generator, dtype=torch.float64)
+    pairs = (paste(windows, where, 16), window_to_image(windows.unsqueeze(1), where, 16).squeeze(1))
+    torch.testing.assert_close(*pairs)
+    for ours, theirs in zip(
+        *(torch.autograd.grad((out * weights).sum(), (windows, where)) for out in pairs), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+    with pytest.raises(ValueError, match="scale of where must be positive"):
+        paste(windows, -where.abs(), 16)
 
 
 def test_the_path_is_the_tutorials_recurrence_with_every_object_there():
@@ -162,7 +169,7 @@ def cost_of_codes(model: AIR, path, i: int, n: int) -> torch.Tensor:
     cost = torch.zeros(()).double()
     for j in range(n):
         q = Normal(path.q.mean[i, j], torch.exp(0.5 * path.q.log_var[i, j]))
-        prior = Normal(torch.tensor([3.0, 0, 0]).double(), torch.tensor([0.1, 1, 1]).double())
+        prior = Normal(torch.tensor([2.2, 0, 0]).double(), torch.tensor([0.1, 1, 1]).double())
         cost = cost + kl_divergence(Normal(q.mean[:3], q.stddev[:3]), prior).sum()
         cost = cost + kl_divergence(Normal(q.mean[3:], q.stddev[3:]), STANDARD).sum()
     return cost
@@ -530,7 +537,7 @@ def test_importance_weights_have_the_evidence_as_their_mean():
     expected = (-images.square().flatten(1).sum(1) / (2 * VARIANCE)) - 128 * math.log(2 * math.pi * VARIANCE)
     with torch.no_grad():
         model.inference.last.weight.zero_()
-        model.inference.last.bias[1:4] = torch.tensor([3.0, 0, 0])
+        model.inference.last.bias[1:4] = model.prior_mean[:3]
         model.inference.last.bias[4:7] = model.prior_log_var[:3]
         model.what.encoder[-1].weight.zero_()
         model.what.encoder[-1].bias.zero_()
@@ -581,7 +588,7 @@ def test_weights_come_back_as_they_were(tmp_path):
     save_weights(tmp_path / "air.safetensors", model)
     again = load_weights(tmp_path / "air.safetensors", lambda config: AIR(AIRConfig(**config)))
     images = scenes().float()
-    assert again.config.where_mean == [3.0, 0.0, 0.0]  # as JSON has it
+    assert again.config.where_mean == [2.2, 0.0, 0.0]  # as JSON has it
     torch.testing.assert_close(again.infer(images).where, model.infer(images).where)
     assert torch.equal(again.infer(images).counts, model.infer(images).counts)
 

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from latentbook.air_figures import draw_unrolled, number_windows, show_scenes
+from latentbook.air_figures import draw_policy, draw_unrolled, number_windows, show_rows, show_scenes
 from latentbook.spatial_transformer import box_corners
 
 
@@ -43,3 +43,24 @@ def test_the_diagram_has_every_step(steps):
     assert sum("recurrent" in text for text in words) == sum("encoder" in text for text in words) == steps
     for i in range(1, steps + 1):
         assert sum(f"_{i}$" in text and "pres" in text for text in words) == 1
+
+
+def test_rows_stand_beside_their_names():
+    rows = {"one": torch.rand(2, 1, 9, 9), "two": torch.rand(2, 1, 9, 9)}
+    figure = show_rows(rows)
+    assert [panel.get_ylabel() for panel in figure.axes] == ["one", "", "two", ""]
+    for panel, image in zip(figure.axes, torch.cat(list(rows.values())), strict=True):
+        torch.testing.assert_close(torch.tensor(panel.images[0].get_array()), image[0])
+
+
+def test_the_policys_shares_are_those_of_its_places():
+    first = torch.tensor([[45.0, 5.0], [45.0, 6.0], [44.0, 25.0]])  # upper right twice, right once
+    second = torch.tensor([[5.0, 5.0], [5.0, 25.0], [45.0, 5.0]])
+    share, difference, models = draw_policy(first, second, [(3.0, 1.0), (-2.0, 4.0)], 50).axes
+    table = torch.tensor(share.images[0].get_array())
+    assert table.shape == (5, 5) and table[0, 4] == pytest.approx(2 / 3) and table[2, 4] == 1
+    assert table[0, 0] == table[2, 0] == 0
+    assert sorted(text.get_text() for text in share.texts) == ["0%", "0%", "100%", "67%"]  # none where no object stood
+    assert difference.lines[0].get_xydata().tolist() == (first - second).tolist()
+    assert [arrow.xy for arrow in models.texts] == [(3.0, 1.0), (-2.0, 4.0)]
+    assert difference.get_ylim()[0] > difference.get_ylim()[1]  # down is down, as in a picture

@@ -17,7 +17,7 @@ from latentbook.experiments.air import DIAGONAL, EXACT, VARIANTS, Config
 from latentbook.experiments.air_measures import crossing, matched_iou
 from latentbook.experiments.plain import PilDigits
 from latentbook.experiments.run import learning_rate
-from latentbook.scenes import draw_scenes
+from latentbook.scenes import Layout, draw_scenes
 from latentbook.training import History
 
 TRAINED = [name for name, config in VARIANTS.items() if config.epochs]
@@ -56,7 +56,17 @@ def test_every_variant_trains_and_is_measured(variant, train, test):
     accuracies = {f"count_accuracy{which}" for which in ("", "_sampled", "_uniform", "_diagonal")}
     crossed = {"crossed_98", "steps_to_98", "seconds_to_98", "ms_per_step"}
     assert set(metrics) == shares | accuracies | crossed | {
-        *("undercounts", "overcounts", "window_iou", "box_iou", "elbo", "iwae_100")
+        *(
+            "undercounts",
+            "overcounts",
+            "window_iou",
+            "box_iou",
+            "policy_x",
+            "policy_y",
+            "squared_error",
+            "elbo",
+            "iwae_100",
+        )
     }
     assert all(math.isfinite(value) for value in metrics.values()) and result.seconds > 0
     for n in counts:
@@ -75,7 +85,10 @@ def test_the_control_is_not_trained(variant, train, test):
 
 def test_the_variants_are_what_their_names_say():
     assert VARIANTS["exact"] == Config() and VARIANTS["exact"].epochs * VARIANTS["exact"].scenes == 1600 * 64
-    assert VARIANTS["exact-diagonal"] == dataclasses.replace(EXACT, layout=DIAGONAL)
+    assert EXACT.layout.counts == (0, 1, 2, 2) and EXACT.measured == Layout() and EXACT.layout.placement == "uniform"
+    diagonal = dataclasses.replace(EXACT.layout, placement="diagonal")
+    assert VARIANTS["exact-diagonal"] == dataclasses.replace(EXACT, layout=diagonal, measured=DIAGONAL)
+    assert VARIANTS["tutorial-counts"] == dataclasses.replace(EXACT, layout=Layout())
     faithful = VARIANTS["reinforce-faithful"]
     assert faithful.model == TUTORIAL and faithful.layout == DIAGONAL and faithful.fixed == 10_000
     assert faithful.epochs * faithful.scenes / faithful.batch_size == 50 * 157  # the tutorial's 50 epochs
@@ -89,6 +102,8 @@ def test_the_variants_are_what_their_names_say():
         "no-floor": {"floor": 0.0},
         "presence-prior-half": {"presence_prior": 0.5},
         "tutorial-variance": {"variance": 0.36},
+        "tutorial-window": {"where_mean": (3.0, 0.0, 0.0)},
+        "tutorial-network": {"image_layer": "linear"},
         "no-scale-range": {"scale_range": None, "log_var_range": None},
         "bernoulli": {"likelihood": "bernoulli"},
         **{f"output-{name}": {"output": name} for name in ("clamped", "absolute", "linear")},
@@ -234,6 +249,18 @@ def test_looks_of_a_model_that_sees_what_is_there(test):
     assert found["box_iou"] == 1 and (sizes <= 400).all()
     expected = sizes.sum() / 400 / scenes.labels.sum()  # every box lies within its window of 20 x 20
     assert found["window_iou"] == pytest.approx(float(expected), rel=1e-5)
+    middle = (scenes.boxes[..., :2] + scenes.boxes[..., 2:]).double()[scenes.labels == 2] / 2
+    policy = (middle[:, 0] - middle[:, 1]).mean(0).tolist()  # its first window is on the first object
+    assert [found["policy_x"], found["policy_y"]] == pytest.approx(policy, abs=1e-4)
+
+
+def test_the_object_seen_first_is_the_one_nearest_to_the_first_window():
+    boxes = torch.tensor([[[0, 0, 10, 10], [30, 20, 40, 30]]] * 4)
+    windows = torch.tensor([[[28.0, 20, 38, 30], [1, 1, 11, 11]], [[2.0, 3, 12, 13], [28, 20, 38, 30]]] * 2)
+    first, second = air_measures.first_seen(windows, torch.tensor([2, 2, 1, 2]), boxes, torch.tensor([2, 2, 2, 1]))
+    assert first.tolist() == [[35, 25], [5, 5]] and second.tolist() == [[5, 5], [35, 25]]
+    none = air_measures.first_seen(windows, torch.tensor([1] * 4), boxes, torch.tensor([2] * 4))
+    assert [len(part) for part in none] == [0, 0]
 
 
 def test_counts_are_those_of_inference_in_any_parts(test, monkeypatch):
@@ -259,6 +286,7 @@ def test_the_bench_takes_steps_and_scenes():
     found = air.bench(rounds=1, steps=1)
     assert found["experiment"] == "air" and found["ratio"] == found["plain_ms"] / found["ours_ms"]
     assert found["scenes_ratio"] == found["scenes_plain_ms"] / found["scenes_ours_ms"] > 5
+    assert found["faithful_ratio"] == found["faithful_ms"] / found["faithful_exact_ms"]
 
 
 def test_the_plain_model_is_ours_with_the_tutorials_choices(test):
@@ -266,9 +294,9 @@ def test_the_plain_model_is_ours_with_the_tutorials_choices(test):
     plain, ours, images = plain_air.PlainAIR(), AIR(TUTORIAL), draw_scenes(test, 6, DIAGONAL).images
     for theirs, cell in ((plain.cell, ours.inference), (plain.baseline, ours.baseline)):
         with torch.no_grad():
-            cell.of_image.weight.copy_(theirs.layers[0].weight[:, :2500])
+            cell.of_image[-1].weight.copy_(theirs.layers[0].weight[:, :2500])
             cell.of_rest.weight.copy_(theirs.layers[0].weight[:, 2500:])
-            cell.of_image.bias.copy_(theirs.layers[0].bias)
+            cell.of_image[-1].bias.copy_(theirs.layers[0].bias)
         cell.second.load_state_dict(theirs.layers[2].state_dict())
         cell.last.load_state_dict(theirs.layers[4].state_dict())
     ours.what.encoder.load_state_dict(plain.encoder.state_dict())
@@ -298,5 +326,5 @@ def test_a_plain_scene_holds_the_whole_digits(test):
 
 
 def test_a_model_from_a_file_has_the_same_configuration():
-    config = dataclasses.asdict(AIRConfig()) | {"where_mean": [3.0, 0.0, 0.0], "scale_range": [1.0, 8.0]}
+    config = dataclasses.asdict(AIRConfig()) | {"where_mean": [2.2, 0.0, 0.0], "scale_range": [1.0, 8.0]}
     assert air.from_file(config).config == AIRConfig()

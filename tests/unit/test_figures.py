@@ -8,13 +8,10 @@ import re
 import matplotlib
 import numpy as np
 import pytest
-import torch
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.transforms import Bbox
 
 from latentbook import diagrams, figures
-from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
-from latentbook.training import initialise
 
 DIAGRAMS = {
     "vae": figures.draw_vae,
@@ -178,60 +175,3 @@ def test_a_one_hot_label_fills_one_of_ten_cells():
     purple = matplotlib.colors.to_rgba(figures.COLOURS["class"])
     assert len(cells) == 10
     assert sum(cell.get_facecolor() == purple for cell in cells) == 1
-
-
-def grid(k: int, rows: int = 2, columns: int = 3, **given):
-    """A swap grid of an untrained model, and what went into it."""
-    model = initialise(lambda: MultiLevelVAE(MultiLevelVAEConfig(hidden_dim=20, init_std=0.4)), 0)
-    images = torch.rand(rows + columns * k, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    styles, evidence = images[:rows], images[rows:].view(columns, k, 1, 28, 28)
-    return model, styles, evidence, diagrams.draw_swap_grid(model, styles, evidence, **given)
-
-
-@pytest.mark.parametrize("k", [1, 2, 5, 10])
-def test_a_swap_grid_shows_sources_evidence_and_each_swap_in_its_place(k):
-    model, styles, evidence, axes = grid(k)
-    first, drawn, *shown = (np.asarray(image.get_array()) for image in axes.images)
-    for row in range(2):
-        assert np.array_equal(first[30 * row : 30 * row + 28], styles[row, 0].numpy())
-        for column in range(3):
-            expected = model.swap(styles[row : row + 1], evidence[column : column + 1])[0, 0].detach().numpy()
-            found = drawn[30 * row : 30 * row + 28, 30 * column : 30 * column + 28]
-            assert np.allclose(found, expected, atol=1e-6)
-    for column, one in enumerate(shown):
-        assert np.array_equal(one[:28, :28], evidence[column, 0, 0].numpy())
-        assert np.isclose(one.sum(), evidence[column].sum())  # all k of them, once
-    assert {image.get_clim() for image in axes.images} == {(0, 1)}
-
-
-@pytest.mark.parametrize("k", [1, 2, 5, 10])
-def test_evidence_stands_above_its_column_and_styles_beside_their_rows(k):
-    *_, axes = grid(k)
-    first, drawn, *shown = (image.get_extent() for image in axes.images)  # left, right, bottom, top
-    assert first[2:] == drawn[2:] and first[1] < drawn[0]
-    for column, (left, right, bottom, top) in enumerate(shown):
-        assert left == drawn[0] + 30 * column and right <= left + 30
-        assert 0 <= top < bottom < drawn[3]
-        assert (right - left) / (bottom - top) == pytest.approx(np.divide(*axes.images[2].get_array().shape[::-1]))
-    figure = axes.figure
-    figure.canvas.draw()
-    style, evidence = (patch.get_window_extent() for patch in axes.patches)
-    words = [text.get_window_extent() for text in axes.texts]
-    assert not any(one.overlaps(other) for one in words for other in (style, evidence))
-    assert not words[0].overlaps(words[1]) and not style.overlaps(evidence)
-    looks = [(patch.get_edgecolor(), patch.get_linestyle()) for patch in axes.patches]
-    assert looks[0][0] != looks[1][0] and looks[0][1] != looks[1][1]
-
-
-def test_swap_grids_stand_side_by_side_and_may_be_as_small_as_one():
-    both = figures.plt.subplots(1, 2)[1]
-    assert [grid(1, axes=axes, title=title)[-1] for axes, title in zip(both, "ab", strict=True)] == list(both)
-    assert [axes.get_title(loc="left") for axes in both] == ["a", "b"]
-    assert len(grid(1, rows=1, columns=1)[-1].images) == 3
-
-
-def test_a_swap_grid_needs_something_to_show():
-    with pytest.raises(ValueError, match="at least one style and one image of evidence, got 0 and 3 x 1"):
-        grid(1, rows=0)
-    with pytest.raises(ValueError, match="got 2 and 3 x 0"):
-        grid(0)

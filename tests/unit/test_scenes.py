@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -14,20 +13,20 @@ from PIL import Image
 from torch import nn
 
 from latentbook.data import Digits, load_digits
-from latentbook.scenes import INK, Layout, draw_scenes, fresh_scenes, make_sprites, make_stamps, overlaps
+from latentbook.scenes import (
+    INK,
+    Layout,
+    draw_scenes,
+    draw_strokes,
+    fresh_scenes,
+    make_sprites,
+    make_stamps,
+    overlaps,
+)
 from latentbook.training import fit
 
 DIGITS = load_digits("train", source="offline")
 DIAGONAL = Layout(placement="diagonal")
-
-
-@pytest.fixture
-def plain():
-    """The library without the shape checks of the test run, which would speak before its own errors."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def one_by_one(scenes, stamps):
@@ -289,3 +288,27 @@ def test_scenes_are_drawn_many_times_faster_than_one_by_one():
             f"{n} {layout.placement} scenes: {1e3 * ours:.0f} ms, the loop {1e3 * loop:.0f} ms: {loop / ours:.1f} times"
         )
         assert loop / ours > 8  # more than twice that on a quiet machine
+
+
+# Drawn by hand
+
+
+def test_strokes_are_as_long_and_as_wide_as_they_were_drawn():
+    scene = draw_strokes([[(10, 20.5), (40, 20.5)]], width=2.0)
+    assert scene.shape == (1, 1, 50, 50)
+    rows, columns = scene[0, 0].sum(1), scene[0, 0].sum(0)
+    assert (rows.nonzero().flatten() == torch.tensor([19, 20, 21])).all() and rows[20] == rows.max()
+    torch.testing.assert_close(columns[12:38], torch.full((26,), 2.0))  # the width, in pixels' worth of ink
+    assert ((scene >= 0) & (scene <= 1)).all()
+
+
+def test_strokes_go_through_their_points_and_do_not_add_up():
+    bent = draw_strokes([[(5, 5), (5, 30), (30, 30)]], canvas=40)[0, 0]
+    for x, y in ((5, 5), (5, 20), (5, 30), (20, 30)):
+        assert bent[y, x] > 0.9
+    assert bent[10, 20] == 0
+    torch.testing.assert_close(draw_strokes([[(5, 5), (5, 30)]] * 2), draw_strokes([[(5, 5), (5, 30)]]))
+    torch.testing.assert_close(draw_strokes([[(9, 9), (9, 9)]]).sum() > 3, torch.tensor(True))  # a dot
+    assert (draw_strokes([]) == 0).all()
+    with pytest.raises(ValueError, match="at least two points"):
+        draw_strokes([[(1, 2)]])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 
-import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,15 +22,6 @@ from latentbook.spatial_transformer import (
 
 scales, shifts = st.floats(0.1, 20), st.floats(-20, 20)
 wheres = st.tuples(scales, shifts, shifts).map(lambda values: torch.tensor(values, dtype=torch.float64))
-
-
-@pytest.fixture
-def plain():
-    """The library without the shape checks of the test run, which would speak before its own errors."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def one(*values: float, dtype: torch.dtype = torch.float64) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import latentbook
 from latentbook.data import Batch
+from latentbook.training import TrainingRun
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -30,6 +31,15 @@ def batch_of(n: int, seed: int = 0, binary: bool = False) -> Batch:
     """n images of noise, grey or black and white, with labels of ten classes."""
     images = uniform(n, 1, 28, 28, seed=seed)
     return Batch(images.round() if binary else images, torch.randint(10, (n,), generator=seeded(seed + 1)))
+
+
+def batch_sizes(monkeypatch, steps: Iterator[None], count: int) -> list[int]:
+    """How many examples each of the first so many training steps of a bench takes."""
+    sizes, step = [], TrainingRun.step
+    monkeypatch.setattr(TrainingRun, "step", lambda self, batch: sizes.append(len(batch.labels)) or step(self, batch))
+    for _ in range(count):
+        next(steps)
+    return sizes
 
 
 def linears(module: nn.Module) -> list[tuple[int, int]]:

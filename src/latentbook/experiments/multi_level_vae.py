@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from latentbook.distributions import DiagonalGaussian, product_of_experts
 from latentbook.experiments.multi_level_swaps import codes, draw, draw_images, generated, kept, place, swap
 from latentbook.experiments.multi_level_table import table
 from latentbook.experiments.plain_multi_level import accumulate_by_dictionary, plain_multi_level_steps
-from latentbook.experiments.run import Run, finished, train_as
+from latentbook.experiments.run import Run, but, finished, train_as
 from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
 from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
@@ -59,13 +59,6 @@ ORIGINAL = Config(
 # The same model with its gradient, on batches that are new in every epoch.
 RESTORED = Config()
 PAPER = Config(MultiLevelVAEConfig(class_kl="group", average="groups"))
-
-
-def but(config: Config, **changes: Any) -> Config:
-    """A variant with other choices; those of the model are told apart by name."""
-    names = {entry.name for entry in fields(MultiLevelVAEConfig)}
-    own = {name: changes.pop(name) for name in tuple(changes) if name in names}
-    return replace(config, model=replace(config.model, **own), **changes)
 
 
 RESTORED_ALONE = but(ORIGINAL, cut_gradient=False, epochs=RESTORED.epochs, table_iterations=0)  # on the old batches

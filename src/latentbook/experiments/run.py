@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import nn
@@ -11,6 +11,13 @@ from torch import nn
 from latentbook.data import Digits
 from latentbook.schedules import Schedule, constant, one_cycle
 from latentbook.training import History, Hook, fit
+
+
+def but(config: Any, **changes: Any) -> Any:
+    """A configuration with other choices; those of its `model` are told apart by name."""
+    names = {entry.name for entry in fields(config.model)}
+    own = {name: changes.pop(name) for name in tuple(changes) if name in names}
+    return replace(config, model=replace(config.model, **own), **changes)
 
 
 def steps_of(config: Any, digits: Digits) -> int:
