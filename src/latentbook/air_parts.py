@@ -38,7 +38,7 @@ class AIRConfig:
     output: str = "sigmoid"  # what keeps a window's pixels in range; the others: see WhatVAE
     output_bias: float = -3.0  # of the sigmoid: windows start almost black, so that using one costs little
     likelihood: str = "gaussian"  # "bernoulli": grey values as means, the canvas clamped to [EDGE, 1 - EDGE]
-    variance: float = 0.18  # of the Gaussian: a pixel off by 1 costs 2.8 nats; the tutorial's 0.36 misses more digits
+    variance: float = 0.15  # of the Gaussian: a pixel off by 1 costs 3.3 nats; the tutorial's 0.36 misses more digits
     kl_weight: float = 0.7  # with another weight than 1 the objective is no bound
     presence_prior: float = 0.01  # an object must save as much as log(99) nats, or it is not used
     where_mean: tuple[float, float, float] = (

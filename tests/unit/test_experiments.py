@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -123,6 +125,13 @@ def test_the_experiments_by_name():
     wanted = ["deterministic", "concatenation", "batch-mask", "example-mask", "curriculum", "best"]
     assert [name for name in mix_and_match.VARIANTS if name in wanted] == wanted
     assert all(experiment.THRESHOLD_TEXT and experiment.VARIANTS for experiment in EXPERIMENTS.values())
+
+
+def test_results_are_read_without_importing_an_experiment():
+    code = (
+        "import sys; from latentbook.experiments import results; results.load('primer'); print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_the_variants_are_what_their_names_say():

@@ -69,6 +69,7 @@ FAITHFUL = Config(
 
 
 NO_FLOOR = but(EXACT, floor=0.0)
+SMALLER = but(EXACT, where_mean=TUTORIAL.where_mean)
 VARIANTS: dict[str, Config] = {
     "exact": EXACT,
     "exact-diagonal": but(EXACT, layout=replace(DIAGONAL, counts=PAIRS_TWICE), measured=DIAGONAL),
@@ -86,7 +87,7 @@ VARIANTS: dict[str, Config] = {
     "annealed-prior": but(EXACT, first_prior=0.99, presence_prior=1e-5),
     "presence-prior-half": but(EXACT, presence_prior=0.5),
     "tutorial-variance": but(EXACT, variance=TUTORIAL.variance),
-    "tutorial-window": but(EXACT, where_mean=TUTORIAL.where_mean),
+    "tutorial-window": SMALLER,
     "tutorial-network": but(EXACT, image_layer="linear"),
     "tutorial-counts": but(EXACT, layout=UNIFORM),
     "no-scale-range": but(EXACT, scale_range=None, log_var_range=None),
@@ -94,10 +95,10 @@ VARIANTS: dict[str, Config] = {
     "output-clamped": but(EXACT, output="clamped"),
     "output-absolute": but(EXACT, output="absolute"),
     "output-linear": but(EXACT, output="linear"),
-    # other worlds
-    "to-three": but(EXACT, layout=Layout(counts=(0, 1, 2, 2, 3, 3)), measured=THREE, steps=4),
-    "up-to-three": but(EXACT, measured=THREE, steps=4),
-    "sprites": but(EXACT, world="sprites"),
+    # other worlds, where a window of a digit with its margin would hold two objects: with the tutorial's smaller ones
+    "to-three": but(SMALLER, layout=Layout(counts=(0, 1, 2, 2, 3, 3)), measured=THREE, steps=4),
+    "up-to-three": but(SMALLER, measured=THREE, steps=4),
+    "sprites": but(SMALLER, world="sprites"),
     # no training: what the sum of all pixels alone says
     "ink": replace(EXACT, epochs=0, layout=UNIFORM),
     "ink-diagonal": replace(EXACT, epochs=0, layout=DIAGONAL, measured=DIAGONAL),
