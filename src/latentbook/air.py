@@ -16,11 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from latentbook.air_objectives import Steps, concrete, exact, reinforce
-from latentbook.air_parts import EDGE, EXACT, AIRConfig, Recurrent, WhatVAE, check_config, check_images, paste
+from latentbook.air_parts import EDGE, EXACT, AIRConfig, Recurrent, WhatVAE, check_config, check_images
 from latentbook.data import Batch
 from latentbook.distributions import DiagonalGaussian, count_posterior, standard_normal
 from latentbook.schedules import linear
-from latentbook.spatial_transformer import box_corners, image_to_window
+from latentbook.spatial_transformer import box_corners, image_to_window, paste
 
 
 class Path(NamedTuple):

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentbook.distributions import check_temperature
-from latentbook.spatial_transformer import check_where
 
 OUTPUTS = ("sigmoid", "clamped", "absolute", "linear")
 OBJECTIVES = ("exact", "reinforce", "concrete")
@@ -147,23 +146,6 @@ class WhatVAE(nn.Module):
         if self.output == "clamped":
             return pixels.clamp(0, 1)
         return pixels.abs() if self.output == "absolute" else pixels
-
-
-def paste(
-    windows: Float[Tensor, "batch window window"], where: Float[Tensor, "batch 3"], canvas: int
-) -> Float[Tensor, "batch canvas canvas"]:
-    """What `spatial_transformer.window_to_image` gives, as two matrix products, one for each axis, and so in less time.
-
-    `where` neither turns nor shears, so what a row of the canvas reads does not depend on the column. Raises as that one does.
-    """
-    check_where(where)
-    size = windows.shape[-1]
-    centres = (torch.arange(canvas, device=where.device).to(where) + 0.5) * 2 / canvas - 1
-    read = where[:, :1, None] * centres + where[:, 1:, None]  # in x and y, as coordinates of the window
-    pixel = ((read + 1) * size - 1) / 2
-    shares = (1 - (pixel.unsqueeze(3) - torch.arange(size, device=where.device)).abs()).clamp(min=0)
-    across, down = shares.to(windows).unbind(1)  # [batch, canvas, window]: of a pixel's two neighbours, 0 of all others
-    return down @ windows @ across.mT
 
 
 def check_images(images: Tensor, canvas: int) -> None:

@@ -86,6 +86,24 @@ def window_to_image(
     return transform(window, affine_from_where(where), size)
 
 
+def paste(
+    windows: Float[Tensor, "batch window window"], where: Float[Tensor, "batch 3"], canvas: int
+) -> Float[Tensor, "batch canvas canvas"]:
+    """What `window_to_image` gives of grey windows, as two matrix products, one for each axis, and so in less time.
+
+    `where` neither turns nor shears, so what a row of the canvas reads does not depend on the column.
+    Raises as `affine_from_where`.
+    """
+    check_where(where)
+    size = windows.shape[-1]
+    centres = (torch.arange(canvas, device=where.device).to(where) + 0.5) * 2 / canvas - 1
+    read = where[:, :1, None] * centres + where[:, 1:, None]  # in x and y, as coordinates of the window
+    pixel = ((read + 1) * size - 1) / 2
+    shares = (1 - (pixel.unsqueeze(3) - torch.arange(size, device=where.device)).abs()).clamp(min=0)
+    across, down = shares.to(windows).unbind(1)  # [batch, canvas, window]: of a pixel's two neighbours, 0 of all others
+    return down @ windows @ across.mT
+
+
 def box_corners(where: Float[Tensor, "*batch 3"], size: int | tuple[int, int]) -> Float[Tensor, "*batch 4"]:
     """The window's box on a canvas of `size` pixels: left, top, right, bottom (torchvision's xyxy), in pixels.
 

@@ -14,7 +14,7 @@ from unit_harness import assert_written_shapes_hold, seeded
 
 from latentbook.air import AIR, draw_counts
 from latentbook.air_objectives import Steps, concrete, exact, reinforce
-from latentbook.air_parts import OUTPUTS, TUTORIAL, AIRConfig, Recurrent, WhatVAE, paste
+from latentbook.air_parts import OUTPUTS, TUTORIAL, AIRConfig, Recurrent, WhatVAE
 from latentbook.data import Batch, load_digits
 from latentbook.scenes import Layout, draw_scenes, fresh_scenes
 from latentbook.spatial_transformer import image_to_window, window_to_image
@@ -119,23 +119,6 @@ def test_priors_are_buffers_and_move_with_the_model():
 
 
 # The path and the picture
-
-
-def test_pasting_by_axes_is_the_spatial_transformers_with_its_gradients():
-    generator = torch.Generator().manual_seed(0)
-    windows = torch.rand(40, 7, 7, generator=generator, dtype=torch.float64).requires_grad_()
-    where = torch.randn(40, 3, generator=generator, dtype=torch.float64)
-    where[:, 0] = where[:, 0].abs() + 0.5  # also windows larger than the canvas, and some that lie beside it
-    where.requires_grad_()
-    weights = torch.rand(40, 16, 16, generator=generator, dtype=torch.float64)
-    pairs = (paste(windows, where, 16), window_to_image(windows.unsqueeze(1), where, 16).squeeze(1))
-    torch.testing.assert_close(*pairs)
-    for ours, theirs in zip(
-        *(torch.autograd.grad((out * weights).sum(), (windows, where)) for out in pairs), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs)
-    with pytest.raises(ValueError, match="scale of where must be positive"):
-        paste(windows, -where.abs(), 16)
 
 
 def test_the_path_is_the_tutorials_recurrence_with_every_object_there():

@@ -94,7 +94,9 @@ def test_the_variants_are_what_their_names_say():
     assert faithful.epochs * faithful.scenes / faithful.batch_size == 50 * 157  # the tutorial's 50 epochs
     assert (faithful.learning_rate, faithful.baseline_rate, faithful.schedule) == (1e-4, 100, "constant")
     corrected = dataclasses.replace(TUTORIAL, published=False)
-    assert VARIANTS["reinforce-corrected"] == dataclasses.replace(faithful, model=corrected)
+    assert VARIANTS["reinforce-corrected-unbounded"] == dataclasses.replace(faithful, model=corrected)
+    bounded = dataclasses.replace(corrected, scale_range=(1.0, 8.0), log_var_range=(-8.0, 1.0))
+    assert VARIANTS["reinforce-corrected"] == dataclasses.replace(faithful, model=bounded)
     for name, choices in {
         "reinforce-matched": {"objective": "reinforce"},
         "reinforce-matched-no-baseline": {"objective": "reinforce", "learnt_baseline": False},

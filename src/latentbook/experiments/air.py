@@ -69,13 +69,15 @@ FAITHFUL = Config(
 
 
 NO_FLOOR = but(EXACT, floor=0.0)
+CORRECTED = but(FAITHFUL, published=False)
 SMALLER = but(EXACT, where_mean=TUTORIAL.where_mean)
 VARIANTS: dict[str, Config] = {
     "exact": EXACT,
     "exact-diagonal": but(EXACT, layout=replace(DIAGONAL, counts=PAIRS_TWICE), measured=DIAGONAL),
-    # the tutorial as it is, and with its masks and reward put right
+    # the tutorial as it is, and with its masks and reward put right: what is not used is then free to run away
     "reinforce-faithful": FAITHFUL,
-    "reinforce-corrected": but(FAITHFUL, published=False),
+    "reinforce-corrected": but(CORRECTED, scale_range=EXACT.model.scale_range, log_var_range=EXACT.model.log_var_range),
+    "reinforce-corrected-unbounded": CORRECTED,
     # the same networks, optimiser, schedule, floor, scenes and steps as "exact"
     "reinforce-matched": but(EXACT, objective="reinforce"),
     "reinforce-matched-no-baseline": but(EXACT, objective="reinforce", learnt_baseline=False),
