@@ -108,7 +108,7 @@ def test_the_front_page_asks_the_question_and_leads_to_every_chapter(visit):
     article = visit("book/index.html").locator("article")
     assert "When does a decoder listen to a latent, and when does it ignore it?" in article.inner_text()
     for chapter in sorted((harness.ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb")):
-        assert article.locator(f'a[href$="{chapter.stem}.html"]').count() == 1
+        assert article.locator(f'a[href$="{chapter.stem}.html"]').count() >= 1
 
 
 @pytest.mark.parametrize("how", [{}, {"dark": True}, {"phone": True, "touch": True}], ids=["light", "dark", "phone"])
