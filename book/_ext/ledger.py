@@ -226,13 +226,16 @@ def line(texts: list[str], **attributes) -> nodes.row:
 
 def facts(name: str, results: dict, published: dict, failed_means: str) -> nodes.definition_list:
     """How to reproduce the table, on which data and machine it was made, and where published figures stand."""
-    variants = results.get("variants", {}).values()
-    seeds = [seed for v in variants for seed in [*v.get("seeds", []), *v.get("failed", [])]]
-    command = f"python -m latentbook reproduce {name} --seeds {seeds_as_text(seeds)}" if seeds else ""
+    variants = results.get("variants", {})
+    lost = [
+        f"{variant.replace('-', ' ')}, seed {seed}: {reason}"
+        for variant, v in variants.items()
+        for seed, reason in v.get("reasons", {}).items()
+    ]
     data, hardware = results.get("data", {}), results.get("hardware", {})
     listed = hardware.items() if isinstance(hardware, dict) else [("machine", hardware)]
     entries: list[tuple[str, list[nodes.Node]]] = [
-        ("to reproduce", [nodes.literal("", command)] if command else []),
+        ("to reproduce", [nodes.paragraph("", "", nodes.literal("", text)) for text in commands(name, variants)]),
         (
             "values",
             [
@@ -242,6 +245,7 @@ def facts(name: str, results: dict, published: dict, failed_means: str) -> nodes
             ],
         ),
         ("a failed run", [nodes.Text(failed_means)] if failed_means else []),
+        ("failed", [nodes.paragraph("", text) for text in lost]),
         (
             "data",
             [
@@ -263,11 +267,30 @@ def facts(name: str, results: dict, published: dict, failed_means: str) -> nodes
         if isinstance(row, dict) and row.get("_source"):
             entries.append((f"{system.replace('-', ' ')}, published", [nodes.Text(row["_source"])]))
     items = [
-        nodes.definition_list_item("", nodes.term("", term), nodes.definition("", nodes.paragraph("", "", *content)))
+        nodes.definition_list_item("", nodes.term("", term), nodes.definition("", *paragraphs(content)))
         for term, content in entries
         if content
     ]
     return nodes.definition_list("", *items, classes=["lb-ledger-facts"])
+
+
+def commands(name: str, variants: dict) -> list[str]:
+    """What makes a table again: one command if all variants have the same seeds, else one for those that share theirs."""
+    groups: dict[str, list[str]] = {}
+    for variant, v in variants.items():
+        if seeds := seeds_as_text([*v.get("seeds", []), *v.get("failed", [])]):
+            groups.setdefault(seeds, []).append(variant)
+    return [
+        f"python -m latentbook reproduce {name} "
+        + ("" if len(groups) == 1 else f"--variants {','.join(names)} ")
+        + f"--seeds {seeds}"
+        for seeds, names in groups.items()
+    ]
+
+
+def paragraphs(content: list[nodes.Node]) -> list[nodes.Node]:
+    """Paragraphs as they are; anything else as one paragraph."""
+    return content if isinstance(content[0], nodes.paragraph) else [nodes.paragraph("", "", *content)]
 
 
 def link_rows(app, doctree) -> None:

@@ -20,7 +20,7 @@ from latentbook.air_parts import EDGE, EXACT, AIRConfig, Recurrent, WhatVAE, che
 from latentbook.data import Batch
 from latentbook.distributions import DiagonalGaussian, count_posterior, standard_normal
 from latentbook.schedules import linear
-from latentbook.spatial_transformer import box_corners, image_to_window, paste
+from latentbook.spatial_transformer import box_corners, image_to_window, paste_windows
 
 
 class Path(NamedTuple):
@@ -60,14 +60,14 @@ class AIR(nn.Module):
         self.what = WhatVAE(c.window, c.what_hidden_dim, c.what_dim, c.output, c.output_bias)
         if c.objective == "reinforce" and c.learnt_baseline:
             self.baseline = Recurrent(c.canvas, 1 + self.z_dim, c.hidden_dim, 1, c.image_layer)
-        for name, value in {  # of the configuration, so not saved with the weights
+        presence_logit = torch.tensor(c.presence_prior).logit()
+        for name, value in {  # they follow from the configuration, so weights files do not hold them
             "prior_mean": F.pad(torch.tensor(c.where_mean), (0, c.what_dim)),  # of z; what is N(0, I)
             "prior_log_var": F.pad(torch.tensor(c.where_var).log(), (0, c.what_dim)),
-            "presence_logit": torch.tensor(c.presence_prior).logit(),
+            "presence_logit": presence_logit,
+            "count_prior": count_posterior(presence_logit.expand(c.steps)).exp(),
         }.items():
             self.register_buffer(name, value, persistent=False)
-        odds = count_posterior(self.presence_logit.expand(c.steps)).exp()
-        self.register_buffer("count_prior", odds, persistent=False)
 
     @property
     def prior(self) -> DiagonalGaussian:
@@ -125,7 +125,7 @@ class AIR(nn.Module):
                 f"got {list(where.shape)} and {list(what.shape)}"
             )
         windows = self.what.decode(what.flatten(0, 1))
-        return paste(windows.squeeze(1), where.flatten(0, 1), c.canvas).unflatten(0, where.shape[:2])
+        return paste_windows(windows.squeeze(1), where.flatten(0, 1), c.canvas).unflatten(0, where.shape[:2])
 
     def nll(self, images: Tensor, canvases: Tensor, share: Float[Tensor, "batch k steps"]) -> Float[Tensor, "batch k"]:
         """-log p(x) in nats of k pictures, each a sum of objects by their shares; without the Gaussian's constant."""
@@ -207,13 +207,12 @@ class AIR(nn.Module):
         self, where: Float[Tensor, "batch steps 3"], what: Float[Tensor, "batch steps what"], counts: Tensor
     ) -> Float[Tensor, "batch 1 canvas canvas"]:
         """The scenes of the first `counts` [batch] objects of given codes, clamped to [0, 1]."""
-        used = torch.arange(where.shape[1], device=where.device) < counts.unsqueeze(1)
-        return torch.einsum("bs,bsij->bij", used.to(where), self.paint(where, what)).clamp(0, 1).unsqueeze(1)
+        return add_up(self.paint(where, what), counts)
 
     def reconstruct(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The scenes [batch, 1, canvas, canvas] drawn again from what `infer` sees in them."""
         seen = self.infer(images, generator)
-        return self.render(seen.where, seen.what, seen.counts)
+        return add_up(seen.canvases, seen.counts)
 
     def sample(
         self, n: int, *, count_prior: Tensor | None = None, generator: torch.Generator | None = None
@@ -259,6 +258,14 @@ class AIR(nn.Module):
                 f"count_prior must be probabilities of 0 to {len(own) - 1} objects, which sum to 1, got {odds.tolist()}"
             )
         return odds
+
+
+def add_up(
+    canvases: Float[Tensor, "batch steps canvas canvas"], counts: Tensor
+) -> Float[Tensor, "batch 1 canvas canvas"]:
+    """The scenes of the first `counts` [batch] objects, each alone on its canvas, clamped to [0, 1]."""
+    used = torch.arange(canvases.shape[1], device=canvases.device) < counts.unsqueeze(1)
+    return torch.einsum("bs,bsij->bij", used.to(canvases), canvases).clamp(0, 1).unsqueeze(1)
 
 
 def draw_counts(probabilities: Float[Tensor, "batch counts"], generator: torch.Generator | None) -> Tensor:

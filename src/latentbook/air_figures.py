@@ -49,7 +49,7 @@ def show_scenes(
 ) -> Figure:
     """Scenes with their windows, numbered and each with its own dash, and rows of other pictures of the same scenes below."""
     figure = show_rows({"": scenes} | dict(rows or {}), title=title, scale=scale)
-    for panel, windows, count in zip(figure.axes, where.detach().cpu(), counts.tolist(), strict=False):
+    for panel, windows, count in zip(figure.axes[: len(scenes)], where.detach().cpu(), counts.tolist(), strict=True):
         number_windows(panel, windows[:count], scenes.shape[-1])
     return figure
 
@@ -120,13 +120,14 @@ def draw_unrolled(steps: int = 3) -> Figure:
         arrow(axes, (x + 0.7, mid), (x + 1.22, mid))
         box(axes, x + 1.75, low + 0.62, "encoder", 1.2, 0.5, COLOURS["data"])
         arrow(axes, (x + 1.75, mid - 0.3), (x + 1.75, low + 0.94))
-        symbol(axes, x + 0.15, low + 0.62, rf"$z^\mathrm{{what}}_{i}$", "latent")
-        arrow(axes, (x + 1.08, low + 0.62), (x + 0.68, low + 0.62))
+        symbol(axes, x + 0.48, low + 0.62, rf"$z^\mathrm{{what}}_{i}$", "latent")
+        arrow(axes, (x + 1.14, low + 0.62), (x + 0.92, low + 0.62))
         if i < steps:
             route(axes, [(x + 0.9, top), (x + 3.7, top)])
             axes.text(x + 2.75, top + 0.1, "state, $z_" + str(i) + "$", fontsize=9, ha="center", va="bottom")
         box(axes, x + 0.15, out, "decode, paste\nif present", 1.9, 0.75, COLOURS["data"])
-        arrow(axes, (x + 0.15, low + 0.3), (x + 0.15, out + 0.43))
+        for start, end in (((-1.1, mid - 0.33), -0.65), ((-0.1, mid - 0.35), -0.2), ((0.48, low + 0.28), 0.48)):
+            arrow(axes, (x + start[0], start[1]), (x + end, out + 0.43))  # of presence, where and what
         if i < steps:
             arrow(axes, (x + 1.15, out), (x + 3.7, out))
             axes.text(x + 2.4, out + 0.1, "canvas $+$", fontsize=9, ha="center", va="bottom")

@@ -110,7 +110,7 @@ def from_here_on(cost: Float[Tensor, "batch steps"]) -> Float[Tensor, "batch ste
 def concrete(
     steps: Steps, uniform: Float[Tensor, "batch steps"], temperature: float = 1.0
 ) -> dict[str, Float[Tensor, " batch"]]:
-    """Presence relaxed to (0, 1) (Maddison et al., 2017, section 3.3.1), drawn by `uniform`; objects are there in part.
+    """Presence relaxed to (0, 1) (Maddison et al., 2017, appendix: BinConcrete), drawn by `uniform`; objects are there in part.
 
     The divergence of the count needs no draw and is exact, so only the picture and the codes' cost are of the relaxed model.
     Raises ValueError for a temperature that is not positive.

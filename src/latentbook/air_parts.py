@@ -39,13 +39,10 @@ class AIRConfig:
     likelihood: str = "gaussian"  # "bernoulli": grey values as means, the canvas clamped to [EDGE, 1 - EDGE]
     variance: float = 0.15  # of the Gaussian: a pixel off by 1 costs 3.3 nats; the tutorial's 0.36 misses more digits
     kl_weight: float = 0.7  # with another weight than 1 the objective is no bound
-    presence_prior: float = 0.01  # an object must save as much as log(99) nats, or it is not used
-    where_mean: tuple[float, float, float] = (
-        2.2,
-        0.0,
-        0.0,
-    )  # prior, and start: a digit wide with its margin, in the middle;
-    # the tutorial's windows (3.0) span a third of the canvas, which is less, and some end up between two digits
+    presence_prior: float = 0.01  # an object must save log(100) nats besides its codes' price, or it is not used
+    # where's prior, and start: a digit wide with its margin, in the middle of the canvas; the tutorial's windows (3.0) are
+    # smaller, and some end up between two digits
+    where_mean: tuple[float, float, float] = (2.2, 0.0, 0.0)
     where_var: tuple[float, float, float] = (0.01, 1.0, 1.0)  # prior: all digits of about one size, and anywhere
     first_presence: float = 2.0  # initial logit: objects are used before they are any good
     first_log_var: float = -3.0  # of where, at the start

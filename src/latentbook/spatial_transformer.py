@@ -86,7 +86,7 @@ def window_to_image(
     return transform(window, affine_from_where(where), size)
 
 
-def paste(
+def paste_windows(
     windows: Float[Tensor, "batch window window"], where: Float[Tensor, "batch 3"], canvas: int
 ) -> Float[Tensor, "batch canvas canvas"]:
     """What `window_to_image` gives of grey windows, as two matrix products, one for each axis, and so in less time.

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -23,6 +23,8 @@ from latentbook.data import Batch, Digits
 from latentbook.schedules import Schedule, constant
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+STEP = "/step"  # ends the name of what 8-bit weights are counted in; no parameter has a slash in its name
 
 
 @dataclass
@@ -273,7 +275,8 @@ def live_curves(cell_size: tuple[float, float] = (4.6, 2.9)) -> Hook:
         latest = history.epochs[-1]
         if plot is None:
             terms = [name for name in latest if not name.startswith("test_")]
-            groups = {name: [key for key in (name, f"test_{name}") if key in latest] for name in terms}
+            # the prefix keeps livelossplot from putting names of its own, such as "Log Loss (cost function)", in their place
+            groups = {f"loss: {name}": [key for key in (name, f"test_{name}") if key in latest] for name in terms}
             plot = PlotLosses(outputs=[MatplotlibPlot(cell_size=cell_size)], groups=groups)
         plot.update(latest)
         plot.send()
@@ -309,16 +312,41 @@ def config_of(model: nn.Module) -> dict[str, Any]:
     return asdict(config) if is_dataclass(config) else {}
 
 
-def save_weights(path: str | Path, model: nn.Module, half: bool = False, **notes: Any) -> None:
+def save_weights(path: str | Path, model: nn.Module, bits: int = 32, **notes: Any) -> None:
     """Write a model's weights with its configuration (and notes) in the metadata: safetensors, whole or not at all.
 
-    half: in 16 bits, which a model of 32 bits reads back rounded to three decimal places of each weight's own size.
+    bits: 32, as they are; 16, rounded to three decimal places of each weight's own size; 8, where matrices (and kernels)
+    are rounded to 255 steps between the largest weights of a row, and vectors stay as they are. A model reads all alike.
+    Raises ValueError for other bits.
     """
     metadata = {"model": type(model).__name__, "config": config_of(model), **notes}
-    tensors = model.state_dict()
-    if half:
-        tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
-    save_tensors(Path(path), tensors, metadata)
+    save_tensors(Path(path), rounded(model.state_dict(), bits), metadata)
+
+
+def rounded(tensors: Mapping[str, Tensor], bits: int) -> dict[str, Tensor]:
+    """Tensors as `save_weights` stores them: of 8 bits are the steps, with their size beside them, one a row."""
+    if bits not in (32, 16, 8):
+        raise ValueError(f"bits must be 32, 16 or 8, got {bits}")
+    stored = {}
+    for name, tensor in tensors.items():
+        if bits == 32 or not tensor.is_floating_point() or (bits == 8 and tensor.ndim < 2):
+            stored[name] = tensor
+        elif bits == 16:
+            stored[name] = tensor.half()
+        else:
+            step = tensor.abs().flatten(1).amax(1).clamp(min=1e-30) / 127
+            step = step.view(-1, *[1] * (tensor.ndim - 1))
+            stored |= {name: (tensor / step).round().to(torch.int8), name + STEP: step}
+    return stored
+
+
+def unrounded(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors again, of 8 bits as steps times their size."""
+    return {
+        name: tensor * stored[name + STEP] if name + STEP in stored else tensor
+        for name, tensor in stored.items()
+        if not name.endswith(STEP)
+    }
 
 
 def load_weights(path: str | Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
@@ -333,7 +361,7 @@ def load_weights(path: str | Path, build: Callable[[dict[str, Any]], nn.Module])
     if metadata["model"] != type(model).__name__:
         raise ValueError(f"{path} holds weights of a {metadata['model']}, not of a {type(model).__name__}")
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(unrounded(tensors))
     except RuntimeError as error:
         raise ValueError(f"the weights in {path} do not fit this {type(model).__name__} ({error})") from error
     return model.eval()
@@ -344,10 +372,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            partial,
-            {name: json.dumps(value) for name, value in metadata.items()},
+        partial.write_bytes(  # save_file makes a file that only its owner may read
+            save(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                {name: json.dumps(value) for name, value in metadata.items()},
+            )
         )
         os.replace(partial, path)
     finally:

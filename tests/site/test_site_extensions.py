@@ -28,6 +28,7 @@ RESULTS = {
             "metrics": {"agreement": [0.5, 0.6], "kl": [10.0, 12.0]},
             "seconds": [60, 70],
             "failed": [2],
+            "reasons": {"2": "BCE 151.2"},
         },
         "new": {"seeds": [3], "metrics": {"agreement": [0.662], "own_metric": [-0.5]}, "seconds": [500], "failed": []},
     },
@@ -85,9 +86,28 @@ def test_the_ledger_shows_mean_spread_seeds_and_failures():
     assert new == ["new", "–", "66.2 %", "−0.500", "3", "0", "8.3 min"]
     assert system[:4] == ["checkpoint, published", "–", "47.4 %", "–"]
     text = section.astext()
-    assert "python -m latentbook reproduce mix-and-match --seeds 0-3" in text
+    for command in ("--variants plain --seeds 0-2", "--variants new --seeds 3"):
+        assert f"python -m latentbook reproduce mix-and-match {command}" in text.split("\n")
+    assert "plain, seed 2: BCE 151.2" in text
     assert "BCE above 140" in text and "the authors' checkpoint" in text and "threads 2" in text
     assert [row["ids"] for row in section.findall(nodes.row)][1:3] == [["mix-and-match-plain"], ["mix-and-match-new"]]
+
+
+def test_shares_that_are_nearly_1_have_two_places_and_a_confusion_stays_out():
+    runs = {"count_accuracy": [0.9978, 0.9983], "count_1_seen_as_2": [0.5, 0.5], "box_iou": [0.889, 0.891]}
+    shown = ledger.section("air", {"variants": {"exact": {"seeds": [0, 1], "metrics": runs}}}, {}, "").astext()
+    assert "99.81 ± 0.04 %" in shown and "89.0 ± 0.1 %" in shown and "counted right" in shown
+    assert "seen" not in shown and "50.0" not in shown
+
+
+def test_the_ledger_names_variants_only_where_their_seeds_differ():
+    assert ledger.commands("x", {"a": {"seeds": [0, 1]}, "b": {"seeds": [1], "failed": [0]}, "c": {}}) == [
+        "python -m latentbook reproduce x --seeds 0-1"
+    ]
+    assert ledger.commands("x", {"a": {"seeds": [0]}, "b": {"seeds": [1]}, "c": {"seeds": [0]}}) == [
+        "python -m latentbook reproduce x --variants a,c --seeds 0",
+        "python -m latentbook reproduce x --variants b --seeds 1",
+    ]
 
 
 def test_the_ledger_copes_with_little():

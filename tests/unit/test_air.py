@@ -83,6 +83,12 @@ def test_the_sizes_and_the_start_are_the_published_ones():
         **{f"baseline.{name}": size for name, size in cell.items()},
         "baseline.last": (256, 256 + 1),
     }
+    looks = AIR().inference.of_image
+    assert [tuple(p.shape) for p in looks.parameters() if p.ndim > 1] == [
+        (16, 1, 8, 8),
+        (32, 16, 3, 3),
+        (256, 32 * 12 * 12),
+    ]
     assert not hasattr(AIR(), "baseline") and model.config.steps == 3
     path = model.attend(scenes(2, 50).float(), torch.zeros(2, 3, 23))
     assert (path.logits == 2).all()
@@ -112,6 +118,7 @@ def test_priors_are_buffers_and_move_with_the_model():
     assert {name for name, _ in model.named_buffers()} == priors
     assert all(buffer.dtype == torch.float64 for buffer in model.buffers())
     assert {buffer.device.type for buffer in model.to("meta").buffers()} == {"meta"}
+    assert not priors & set(model.state_dict())  # they follow from the configuration
     model = AIR()
     assert model.prior_mean[:4].tolist() == pytest.approx([2.2, 0, 0, 0]) and len(model.prior_mean) == 23
     torch.testing.assert_close(model.prior_log_var.exp()[:4], torch.tensor([0.01, 1, 1, 1]))
@@ -587,6 +594,8 @@ def test_weights_come_back_as_they_were(tmp_path):
         ({"likelihood": "laplace"}, "likelihood must be one of gaussian, bernoulli"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"canvas": 20}, "window must be no larger than canvas"),
+        ({"canvas": 5, "window": 4}, "canvas must be at least 6 for image_layer"),
+        ({"image_layer": "recurrent"}, "image_layer must be one of convolutional, linear, got 'recurrent'"),
         ({"presence_prior": 1.0}, r"presence_prior must be in \(0, 1\)"),
         ({"variance": 0.0}, "variance must be positive"),
         ({"where_var": (0.01, -1.0, 1.0)}, "where_var and variance must be positive"),

@@ -56,17 +56,8 @@ def test_every_variant_trains_and_is_measured(variant, train, test):
     accuracies = {f"count_accuracy{which}" for which in ("", "_sampled", "_uniform", "_diagonal")}
     crossed = {"crossed_98", "steps_to_98", "seconds_to_98", "ms_per_step"}
     assert set(metrics) == shares | accuracies | crossed | {
-        *(
-            "undercounts",
-            "overcounts",
-            "window_iou",
-            "box_iou",
-            "policy_x",
-            "policy_y",
-            "squared_error",
-            "elbo",
-            "iwae_100",
-        )
+        *("undercounts", "overcounts", "elbo", "iwae_100"),
+        *("window_iou", "box_iou", "policy_x", "policy_y", "squared_error"),
     }
     assert all(math.isfinite(value) for value in metrics.values()) and result.seconds > 0
     for n in counts:
@@ -288,7 +279,8 @@ def test_the_bench_takes_steps_and_scenes():
     found = air.bench(rounds=1, steps=1)
     assert found["experiment"] == "air" and found["ratio"] == found["plain_ms"] / found["ours_ms"]
     assert found["scenes_ratio"] == found["scenes_plain_ms"] / found["scenes_ours_ms"] > 5
-    assert found["faithful_ratio"] == found["faithful_ms"] / found["faithful_exact_ms"]
+    assert found["uniform_ratio"] == found["uniform_plain_ms"] / found["uniform_ours_ms"] > 5
+    assert found["faithful_ratio"] == found["faithful_plain_ms"] / found["faithful_ours_ms"]
 
 
 def test_the_plain_model_is_ours_with_the_tutorials_choices(test):

@@ -181,7 +181,7 @@ def test_no_pickled_file_is_shipped():
 
 def test_weights_and_notebooks_stay_small():
     weights = list((PACKAGE / "weights").glob("*"))
-    assert sum(path.stat().st_size for path in weights) < 13e6
+    assert sum(path.stat().st_size for path in weights) < 12e6
     assert {path.suffix for path in weights} <= {".safetensors"}
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         assert path.stat().st_size < 2e6, path

@@ -15,7 +15,7 @@ from latentbook.spatial_transformer import (
     box_corners,
     image_to_window,
     invert,
-    paste,
+    paste_windows,
     pseudo_inverse,
     transform,
     window_to_image,
@@ -248,11 +248,11 @@ def test_pasting_by_axes_is_the_spatial_transformers_with_its_gradients():
     where[:, 0] = where[:, 0].abs() + 0.5  # also windows larger than the canvas, and some that lie beside it
     where.requires_grad_()
     weights = torch.rand(40, 16, 16, generator=generator, dtype=torch.float64)
-    pairs = (paste(windows, where, 16), window_to_image(windows.unsqueeze(1), where, 16).squeeze(1))
+    pairs = (paste_windows(windows, where, 16), window_to_image(windows.unsqueeze(1), where, 16).squeeze(1))
     torch.testing.assert_close(*pairs)
     for ours, theirs in zip(
         *(torch.autograd.grad((out * weights).sum(), (windows, where)) for out in pairs), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
     with pytest.raises(ValueError, match="scale of where must be positive"):
-        paste(windows, -where.abs(), 16)
+        paste_windows(windows, -where.abs(), 16)

@@ -300,6 +300,20 @@ def test_live_curves_draws_every_epoch(monkeypatch):
     assert drawn == [history.epochs[0], "sent", history.epochs[1], "sent"]
 
 
+def test_live_curves_titles_a_panel_by_its_term(monkeypatch):
+    """livelossplot has a long name of its own for "nll", and would use it."""
+    import livelossplot
+
+    panels = []
+    monkeypatch.setattr(
+        livelossplot.PlotLosses, "send", lambda self: panels.append(self.logger.grouped_log_history(raw_names=True))
+    )
+    history = History()
+    history.epochs.append({"nll": 2.0, "test_nll": 3.0})
+    training.live_curves()(Pupil(), history)
+    assert {title: list(curves) for title, curves in panels[0].items()} == {"loss: nll": ["nll", "test_nll"]}
+
+
 # Interruption and resumption
 
 
@@ -579,12 +593,14 @@ def test_weights_come_back_with_their_configuration_and_notes(tmp_path):
         "data": {"source": "offline"},
     }
     assert [found.name for found in path.parent.iterdir()] == [path.name]  # no .partial beside it
+    (other := tmp_path / "other").touch()
+    assert path.stat().st_mode == other.stat().st_mode  # whoever installs the book may read its weights
 
 
 def test_weights_in_half_precision_take_half_the_room_and_come_back_rounded(tmp_path):
     model = initialise(lambda: Tiny(TinyConfig(width=500)), 3)
     save_weights(tmp_path / "whole", model)
-    save_weights(tmp_path / "half", model, half=True)
+    save_weights(tmp_path / "half", model, bits=16)
     sizes = [(tmp_path / name).stat().st_size for name in ("whole", "half")]
     assert sizes[1] < 0.6 * sizes[0]
     loaded = load_weights(tmp_path / "half", rebuild)
@@ -592,6 +608,30 @@ def test_weights_in_half_precision_take_half_the_room_and_come_back_rounded(tmp_
         before = model.state_dict()[name]
         assert tensor.dtype == before.dtype
         assert torch.equal(tensor, before.half().to(before.dtype) if before.is_floating_point() else before)
+
+
+def test_weights_in_8_bits_take_a_quarter_of_the_room_and_are_off_by_half_a_step(tmp_path):
+    model = initialise(lambda: Tiny(TinyConfig(width=500)), 3)
+    with torch.no_grad():
+        matrix = next(p for p in model.parameters() if p.ndim == 2)
+        matrix[0] = 0  # a row without any size
+        matrix[1] *= 1000  # and one whose size is no other row's
+    for name, bits in (("whole", 32), ("byte", 8)):
+        save_weights(tmp_path / name, model, bits=bits)
+    sizes = [(tmp_path / name).stat().st_size for name in ("whole", "byte")]
+    assert sizes[1] < 0.35 * sizes[0]
+    loaded = load_weights(tmp_path / "byte", rebuild).state_dict()
+    assert loaded.keys() == model.state_dict().keys()
+    for name, before in model.state_dict().items():
+        if before.ndim < 2:
+            assert torch.equal(loaded[name], before)
+        else:
+            step = before.abs().amax(1, keepdim=True) / 127
+            assert loaded[name].dtype == before.dtype and ((loaded[name] - before).abs() <= 0.501 * step).all()
+            assert not torch.equal(loaded[name], before)
+    with pytest.raises(ValueError, match="bits must be 32, 16 or 8, got 4"):
+        save_weights(tmp_path / "none", model, bits=4)
+    assert not (tmp_path / "none").exists()
 
 
 def test_weights_of_another_model_are_refused(tmp_path):
@@ -637,8 +677,14 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_partial(tmp_path, m
     with monkeypatch.context() as patched, pytest.raises(OSError, match="disk is full"):
         patched.setattr(os, "replace", broken)
         save_weights(path, initialise(Tiny, 1))
+
+    def half(path, content):
+        with open(path, "wb") as file:
+            file.write(content[: len(content) // 2])
+        broken()
+
     with monkeypatch.context() as patched, pytest.raises(OSError, match="disk is full"):
-        patched.setattr(training, "save_file", broken)
+        patched.setattr(Path, "write_bytes", half)
         save_weights(path, initialise(Tiny, 1))
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from latentbook import evaluation
-from latentbook.air import AIR, draw_counts
+from latentbook.air import AIR, add_up, draw_counts
 from latentbook.distributions import count_posterior
 from latentbook.scenes import Scenes, ink_boxes
 from latentbook.training import History
@@ -88,7 +87,8 @@ def matched_iou(
     Of found boxes the first `counts` count, of true ones the first `true`; what has no partner is not in the mean (but in
     under- and overcounts). 0 where there are no pairs at all.
     """
-    from scipy.optimize import linear_sum_assignment  # slow to import, and only measuring needs it
+    from scipy.optimize import linear_sum_assignment  # slow to import, as is torchvision, and only measuring needs them
+    from torchvision.ops import box_iou
 
     total, pairs = 0.0, 0
     for i in ((counts > 0) & (true > 0)).nonzero().flatten().tolist():
@@ -127,8 +127,7 @@ def looks(model: AIR, scenes: Scenes) -> dict[str, float]:
         windows.append(seen.boxes)
         pasted.append(ink_boxes(seen.canvases.flatten(0, 1)).view_as(seen.boxes).to(seen.boxes))
         counts.append(seen.counts)
-        painted = model.render(seen.where, seen.what, seen.counts)
-        errors.append((painted - part).square().flatten(1).sum(1))
+        errors.append((add_up(seen.canvases, seen.counts) - part).square().flatten(1).sum(1))
     rest = (torch.cat(counts), scenes.boxes, scenes.labels)
     first, second = first_seen(torch.cat(windows), *rest)
     x, y = (first - second).sum(0).tolist()

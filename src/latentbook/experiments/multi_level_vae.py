@@ -302,6 +302,6 @@ def bench(device: str = "cpu", rounds: int = 7, steps: int = 15) -> dict[str, An
 
 STATES = ("mended", "reproduction-short")  # the variants whose trained state (seed 0) is shipped
 _states = States(
-    "multi-level-vae", STATES, VARIANTS, train, lambda config: MultiLevelVAE(MultiLevelVAEConfig(**config)), half=True
+    "multi-level-vae", STATES, VARIANTS, train, lambda config: MultiLevelVAE(MultiLevelVAEConfig(**config)), bits=16
 )
 state_path, save_state, load_state = _states.path, _states.save, _states.load

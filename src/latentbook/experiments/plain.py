@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.functional import to_pil_image, to_tensor
 
 from latentbook.data import Digits
 from latentbook.nets import dense
@@ -23,6 +22,9 @@ class PilDigits(Dataset):
     """Digits as torchvision's MNIST hands them out: each item a PIL image, made a tensor when it is asked for."""
 
     def __init__(self, digits: Digits):
+        from torchvision.transforms import functional  # seconds to import, and only a bench needs it
+
+        self.to_pil_image, self.to_tensor = functional.to_pil_image, functional.to_tensor
         self.bytes = (digits.images.cpu() * 255).round().byte()
         self.labels = digits.labels.tolist()
 
@@ -30,7 +32,7 @@ class PilDigits(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return to_tensor(to_pil_image(self.bytes[index])), self.labels[index]
+        return self.to_tensor(self.to_pil_image(self.bytes[index])), self.labels[index]
 
 
 class PlainMixAndMatch(nn.Module):

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchvision.transforms import Resize
 
 from latentbook.data import Digits
 from latentbook.experiments.plain import PilDigits
@@ -20,6 +19,8 @@ CANVAS, WINDOW = 50, 24
 
 def plain_scene(digits: PilDigits, count: int) -> Tensor:
     """One scene [1, canvas, canvas] of so many digits: the second at least half a digit off in x and in y."""
+    from torchvision.transforms import Resize  # seconds to import, and only a bench needs it
+
     canvas, taken = torch.zeros(1, CANVAS, CANVAS), []
     for _ in range(count):
         digit = Resize((WINDOW, WINDOW))(digits[random.randrange(len(digits))][0])

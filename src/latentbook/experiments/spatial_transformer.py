@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from latentbook import evaluation
 from latentbook.data import Digits, load_digits
@@ -117,6 +116,8 @@ def unplace(place: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
 
 def blurred(images: Float[Tensor, "n 1 height width"], deviation: float) -> Float[Tensor, "n 1 height width"]:
     """Gaussian blur of so many pixels; none at 0."""
+    from torchvision.transforms.v2.functional import gaussian_blur  # seconds to import, and only a descent needs it
+
     return gaussian_blur(images, 2 * round(3 * deviation) + 1, deviation) if deviation > 0.2 else images
 
 
@@ -249,6 +250,6 @@ def bench(device: str = "cpu", rounds: int = 7, steps: int = 10) -> dict[str, An
 
 STATES = ("reader",)  # the variant whose trained state (seed 0) is shipped
 _states = States(
-    "spatial-transformer", STATES, VARIANTS, train, lambda config: Localisation(LocalisationConfig(**config)), half=True
+    "spatial-transformer", STATES, VARIANTS, train, lambda config: Localisation(LocalisationConfig(**config)), bits=16
 )
 state_path, save_state, load_state = _states.path, _states.save, _states.load

@@ -19,8 +19,8 @@ from latentbook.training import History, load_weights, save_weights
 class States:
     """The states of one experiment: seed 0 of each shipped variant, trained by `train` as its configuration says.
 
-    build: a model from its own configuration as a dict. half: stored in 16 bits, for the larger models: all the book's
-    states have to fit one small package.
+    build: a model from its own configuration as a dict. bits: of a stored weight (training.save_weights), fewer for the
+    larger models: all the book's states have to fit one small package.
     """
 
     experiment: str
@@ -28,7 +28,7 @@ class States:
     variants: Mapping[str, Any]
     train: Callable[..., tuple[nn.Module, History]]
     build: Callable[[dict[str, Any]], nn.Module]
-    half: bool = False
+    bits: int = 32
 
     def path(self, variant: str, directory: str | Path | None = None) -> Path:
         """Where the state of a variant stands (None: the shipped one)."""
@@ -50,7 +50,7 @@ class States:
         model, history = self.train(self.variants[variant], digits, 0, device, progress=progress)
         finished({}, None, history, model)  # an interrupted training ships nothing
         path, data = self.path(variant, directory), {"source": digits.source, "hash": digits.sha256}
-        save_weights(path, model, self.half, variant=variant, seed=0, data=data)
+        save_weights(path, model, self.bits, variant=variant, seed=0, data=data)
         return path
 
     def load(self, variant: str) -> nn.Module:
