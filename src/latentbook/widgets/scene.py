@@ -98,7 +98,7 @@ def show_picture(axes: Axes, picture: Tensor, title: str, margin: float = 0.0) -
     axes.set_axis_off()
 
 
-def draw_box(axes: Axes, corners: list[float], linestyle: str = "-") -> None:
+def draw_box(axes: Axes, corners: list[float], linestyle: str | tuple = "-") -> None:
     """A window's box by its left, top, right and bottom edge."""
     left, top, right, bottom = corners
     style = {"edgecolor": COLOURS["attention"], "linewidth": 1.8, "linestyle": linestyle, "clip_on": True}
