@@ -228,9 +228,9 @@ def facts(name: str, results: dict, published: dict, failed_means: str) -> nodes
     """How to reproduce the table, on which data and machine it was made, and where published figures stand."""
     variants = results.get("variants", {})
     lost = [
-        f"{variant.replace('-', ' ')}, seed {seed}: {reason}"
+        f"{variant.replace('-', ' ')}: " + "; ".join(f"seed {seed}, {reason}" for seed, reason in reasons.items())
         for variant, v in variants.items()
-        for seed, reason in v.get("reasons", {}).items()
+        if (reasons := v.get("reasons"))
     ]
     data, hardware = results.get("data", {}), results.get("hardware", {})
     listed = hardware.items() if isinstance(hardware, dict) else [("machine", hardware)]

@@ -27,8 +27,8 @@ RESULTS = {
             "seeds": [0, 1],
             "metrics": {"agreement": [0.5, 0.6], "kl": [10.0, 12.0]},
             "seconds": [60, 70],
-            "failed": [2],
-            "reasons": {"2": "BCE 151.2"},
+            "failed": [2, 4],
+            "reasons": {"2": "BCE 151.2", "4": "NaN"},
         },
         "new": {"seeds": [3], "metrics": {"agreement": [0.662], "own_metric": [-0.5]}, "seconds": [500], "failed": []},
     },
@@ -82,13 +82,13 @@ def test_the_ledger_shows_mean_spread_seeds_and_failures():
     section = ledger.section("mix-and-match", RESULTS, published, "BCE above 140")
     header, plain, new, system = cells(next(section.findall(nodes.table)))
     assert header == ["variant", "KL, nats", "judge agreement", "own metric", "seeds", "failed", "a run"]
-    assert plain == ["plain", "11.0 ± 1.4", "55.0 ± 7.1 %", "–", "0-1", "1", "65 s"]
+    assert plain == ["plain", "11.0 ± 1.4", "55.0 ± 7.1 %", "–", "0-1", "2", "65 s"]
     assert new == ["new", "–", "66.2 %", "−0.500", "3", "0", "8.3 min"]
     assert system[:4] == ["checkpoint, published", "–", "47.4 %", "–"]
     text = section.astext()
-    for command in ("--variants plain --seeds 0-2", "--variants new --seeds 3"):
+    for command in ("--variants plain --seeds 0-2,4", "--variants new --seeds 3"):
         assert f"python -m latentbook reproduce mix-and-match {command}" in text.split("\n")
-    assert "plain, seed 2: BCE 151.2" in text
+    assert "plain: seed 2, BCE 151.2; seed 4, NaN" in text
     assert "BCE above 140" in text and "the authors' checkpoint" in text and "threads 2" in text
     assert [row["ids"] for row in section.findall(nodes.row)][1:3] == [["mix-and-match-plain"], ["mix-and-match-new"]]
 
