@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from latentbook import checks
+
 SPLITS = ("train", "test")
 SOURCES = ("auto", "mnist", "offline")
 
@@ -46,20 +48,18 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
-def flat_pixels(images: Tensor, pixels: int, name: str = "images") -> Float[Tensor, "batch pixels"]:
-    """Images [batch, ...] as rows of pixels.
+def flat_pixels(
+    images: Tensor, pixels: int, name: str = "images", dtype: torch.dtype | None = None
+) -> Float[Tensor, "batch pixels"]:
+    """Images [batch, ...] as rows of pixels, in the precision `dtype` (None: torch's default).
 
-    Raises ValueError unless there is at least one, each of so many pixels, all in [0, 1] and none of them NaN.
+    Raises ValueError unless there is at least one, each of so many pixels, all in [0, 1] and none of them NaN; and for a
+    precision that would be rounded (see checks.grey, which also takes bool, 0/1 bytes, arrays and lists).
     """
+    images = checks.as_tensor(name, images)
     if images.ndim < 2 or len(images) == 0 or images[0].numel() != pixels:
         raise ValueError(f"{name} must hold {pixels} pixels for each of at least one example, got {list(images.shape)}")
-    low, high = images.aminmax()
-    if not (low >= 0 and high <= 1):  # also false for NaN
-        raise ValueError(
-            f"{name} must hold grey values in [0, 1] without NaN, got {low:.3g} to {high:.3g}: "
-            "divide bytes by 255, undo a normalisation"
-        )
-    return images.flatten(1)
+    return checks.grey(name, images.flatten(1), ("batch", pixels), dtype)
 
 
 class OfflineDigitsWarning(UserWarning):
