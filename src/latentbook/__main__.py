@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import codecs
 import functools
 import json
 import multiprocessing
@@ -47,6 +48,7 @@ exit codes:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    _print_any_sign()
     options = parser().parse_args(arguments)
     try:
         return options.command(options)
@@ -476,6 +478,13 @@ def _check_device(device: str) -> None:
     except Exception as error:
         why = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used here ({why}); try --device cpu") from None
+
+
+def _print_any_sign() -> None:
+    """Where the locale knows ASCII alone (LC_ALL=C), print UTF-8: the book's words and numbers have signs such as ±."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "encoding", None) and codecs.lookup(stream.encoding).name == "ascii":
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # names of files come back as they are
 
 
 def _cores() -> int:

@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,10 +56,11 @@ class NotebookError(RuntimeError):
 
 
 def sources(root: str | Path = ".", chapters: Sequence[str] = ()) -> list[Path]:
-    """The notebooks' sources, all or those of some chapters (`01`, or a file's name). Raises NotebookError for none."""
+    """The notebooks' sources, all or those of some chapters (`01`, `1` or a file's name). Raises NotebookError for none."""
     folder = Path(root, "notebooks")
     found = sorted(folder.glob("[0-9][0-9]-*.md"))
-    names = {path: (path.stem[:2], path.stem, path.name) for path in found}
+    names = {path: (path.stem[:2], path.stem, path.name, f"{path.stem}.ipynb") for path in found}
+    chapters = [Path(chapter).name.zfill(2) for chapter in chapters]  # also 4, or a file with its folder
     unknown = [chapter for chapter in chapters if not any(chapter in known for known in names.values())]
     if unknown or not found:
         have = ", ".join(path.stem for path in found) or f"none in {folder}; run this in the project's folder"
@@ -148,7 +150,7 @@ def _ruff(code: str, name: str) -> str:
     if re.search(r"^\s*[%!]", code, re.MULTILINE):
         return code
     command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", str(CELL_WIDTH), "-"]
-    done = subprocess.run(command, input=code, capture_output=True, text=True)
+    done = subprocess.run(command, input=code, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise NotebookError(f"{name}: a code cell does not parse: {done.stderr.strip()}\n{code}")
     return done.stdout
@@ -164,7 +166,10 @@ def check(root: str | Path = ".") -> list[str]:
     for source in sources(root):
         target = source.with_suffix(".ipynb")
         found = _problems(source, target) if target.exists() else [f"not executed; {_again(source)}"]
-        problems += [f"{target.name}: {problem}" for problem in found]
+        try:
+            problems += [f"{target.name}: {problem}" for problem in found]
+        except Exception as error:  # whatever jupytext and nbformat raise for a file that is no notebook
+            problems.append(f"{target.name}: cannot be read ({error}); {_again(source)}")
     return problems
 
 
@@ -270,21 +275,31 @@ def _run(notebook: Any, source: Path, variables: dict[str, str], report: Callabl
         if cell.cell_type == "code":
             report(f"  {source.stem}: cell {cell_index + 1} of {total}")
 
-    client = NotebookClient(
-        notebook,
-        timeout=None,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(source.parent)}},
-        record_timing=False,
-        store_widget_state=False,
-        on_cell_start=said,
-    )
     quiet = {"TQDM_DISABLE": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    try:
-        client.execute(env={**os.environ, **quiet, **variables})
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        text = COLOURS.sub("", str(error)).strip()
-        raise NotebookError(f"{source.name} failed, nothing was written:\n{text}") from None
+    with tempfile.TemporaryDirectory(prefix="latentbook-") as folder:
+        client = NotebookClient(
+            notebook,
+            timeout=None,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(source.parent)}},
+            record_timing=False,
+            store_widget_state=False,
+            on_cell_start=said,
+            config=_transport(folder),
+        )
+        try:
+            client.execute(env={**os.environ, **quiet, **variables})
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            text = COLOURS.sub("", str(error)).strip()
+            raise NotebookError(f"{source.name} failed, nothing was written:\n{text}") from None
+
+
+def _transport(folder: str) -> Any:
+    """The kernel talks through files of this user alone: over TCP, others of the machine could listen, and it warns of that."""
+    from traitlets.config import Config
+
+    local = {"transport": "ipc", "ip": str(Path(folder, "kernel"))}
+    return Config({"KernelManager": local if os.name == "posix" else {}})
 
 
 def _clean(notebook: Any, root: Path) -> None:
@@ -328,6 +343,9 @@ def _problems(source: Path, target: Path) -> Iterator[str]:
             yield f"the results {', '.join(names)} have changed since it was executed; {again}"
         if facts["profile"] != "full" or facts["data"]["source"] != "mnist":
             yield f"holds a {facts['profile']} run on {facts['data']['source']}, not a full one on MNIST; {again}"
+    for kind, state in notebook.metadata.get("widgets", {}).items():
+        if "state" not in state:  # as Colab saves it; nbconvert and code hosts cannot read such a notebook
+            yield f"cannot be shown: its metadata has widgets ({kind}) without their state, as Colab saves them; {again}"
     if (size := target.stat().st_size) > LARGEST:
         yield f"is {size / 1e6:.1f} MB, {LARGEST / 1e6:.0f} MB are allowed; save smaller figures"
     for number, cell in enumerate(notebook.cells, 1):

@@ -3,6 +3,9 @@
 import base64
 import io
 import json
+import os
+import subprocess
+import sys
 import textwrap
 
 import nbformat
@@ -39,7 +42,7 @@ def project(tmp_path, monkeypatch):
 
     def put(*parts, name="01-try"):
         source = tmp_path / "notebooks" / f"{name}.md"
-        source.write_text("\n".join([HEAD, "# Title\n", *parts]))
+        source.write_text("\n".join([HEAD, "# Title\n", *parts]), encoding="utf-8")
         return source
 
     put.root = tmp_path
@@ -232,6 +235,54 @@ def test_missing_stray_bare_and_large_notebooks_are_told(project):
     for problem in ("02-stray.ipynb: has no source", "does not say where", "is 2.0 MB", "cell 3 was not executed"):
         assert problem in found
     assert "cell 2 was" not in found
+
+
+def test_a_notebook_that_colab_saved_without_its_widgets_state_is_told(project):
+    source = project(cell("x = 1"))
+    executed(source)
+    assert notebooks.check(project.root) == []
+    kind = "application/vnd.jupyter.widget-state+json"
+    for saved, fine in (({"a": {"model_name": "FigureModel"}}, False), ({"state": {}, "version_major": 2}, True)):
+        notebook = notebooks.read(source.with_suffix(".ipynb"))
+        notebook.metadata["widgets"] = {kind: saved}
+        notebooks.write(notebook, source.with_suffix(".ipynb"))
+        found = notebooks.check(project.root)
+        assert found == [] if fine else len(found) == 1 and f"has widgets ({kind}) without their state" in found[0]
+
+
+def test_a_file_that_is_no_notebook_is_told(project):
+    source = project(cell("x = 1"))
+    source.with_suffix(".ipynb").write_text("<html>", encoding="utf-8")
+    (found,) = notebooks.check(project.root)
+    assert found.startswith("01-try.ipynb: cannot be read (") and found.endswith("run `make execute CHAPTER=01`")
+
+
+def test_a_chapter_is_found_by_its_number_its_name_and_its_file(project):
+    source = project(cell("x = 1"), name="04-try")
+    project(cell("x = 1"), name="05-other")
+    for name in ("4", "04", "04-try", "04-try.md", "notebooks/04-try.ipynb"):
+        assert notebooks.sources(project.root, [name]) == [source]
+    with pytest.raises(notebooks.NotebookError, match="no chapter 40; there are: 04-try, 05-other"):
+        notebooks.sources(project.root, ["40"])
+
+
+def test_texts_are_utf8_whatever_the_locale_says(project):
+    """Python warns where a file is opened in the locale's encoding; here that warning is an error."""
+    project(cell('größe  =  "±"'), name="01-grüße")
+    (project.root / "README.md").write_text("Grüße: 1 ± 2\n", encoding="utf-8")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHON"))}
+    environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    strict = [sys.executable, "-X", "warn_default_encoding", "-W", "error::EncodingWarning", "-m", "latentbook"]
+
+    def run(*words):
+        done = subprocess.run([*strict, *words], cwd=project.root, env=environment, capture_output=True)
+        return done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8")
+
+    assert run("tidy", "--check") == (1, "01-grüße.md: would be laid out anew\n", "")
+    assert run("tidy")[:2] == (0, "01-grüße.md: was laid out anew\n")
+    assert 'größe = "±"' in (project.root / "notebooks" / "01-grüße.md").read_text(encoding="utf-8")
+    assert run("numbers", "--check")[0] == 0
+    assert run("check")[:2] == (1, "01-grüße.ipynb: not executed; run `make execute CHAPTER=01`\n")
 
 
 def test_a_dead_widget_view_makes_way_for_its_still_picture(project):
