@@ -228,7 +228,9 @@ def test_probe_keeps_to_itself_that_its_iterations_are_capped_and_nothing_else(m
         warnings.simplefilter("always")
         probe(z, labels, z, labels, kind="mlp")
     assert fitted[0].n_iter_ == fitted[0].max_iter and said == []
-    monkeypatch.setattr(MLPClassifier, "fit", lambda self, *data: warnings.warn("another") or fit(self, *data))
+    monkeypatch.setattr(
+        MLPClassifier, "fit", lambda self, *data: warnings.warn("another", stacklevel=1) or fit(self, *data)
+    )
     with pytest.warns(UserWarning, match="another"):
         probe(z, labels, z, labels, kind="mlp")
 

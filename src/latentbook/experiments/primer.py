@@ -110,6 +110,6 @@ def run(
     return finished(metrics, failed, history, model)
 
 
-STATES = ("kl-weight-1", "kl-weight-30")  # the variants whose trained state (seed 0) is shipped: a decoder that listens, one that does not
+STATES = ("kl-weight-1", "kl-weight-30")  # whose trained state (seed 0) is shipped: one that listens, one that does not
 _states = States("primer", STATES, VARIANTS, train, lambda config: VAE(VAEConfig(**config)), bits=8)
 state_path, save_state, load_state = _states.path, _states.save, _states.load
