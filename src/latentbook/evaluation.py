@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import cache
 from importlib.resources import files
@@ -158,8 +159,10 @@ def probe(
     if kind == "linear":
         classifier = LogisticRegression(max_iter=300)
     elif kind == "mlp":
+        kept = len(train_codes) - math.ceil(0.1 * len(train_codes))  # a tenth is set aside, to see when to stop
+        batch_size = max(1, min(500, kept))  # scikit-learn warns of batches larger than what is kept
         classifier = MLPClassifier(
-            256, batch_size=500, max_iter=40, early_stopping=True, n_iter_no_change=4, random_state=seed
+            256, batch_size=batch_size, max_iter=40, early_stopping=True, n_iter_no_change=4, random_state=seed
         )
     else:
         raise ValueError(f"kind must be linear or mlp, got {kind!r}")

@@ -10,7 +10,8 @@ NAMES = ("smoke", "read", "full")
 
 @dataclass(frozen=True)
 class Profile:
-    """How a notebook runs: "smoke" tests it in seconds, "read" loads the shipped weights, "full" trains on MNIST."""
+    """How a notebook runs: "smoke" tests it in seconds, "read" loads the shipped weights and trains nothing, "full" trains
+    on MNIST. What "read" measures, it measures on fewer examples where that would take long."""
 
     name: str = "full"
 
@@ -21,12 +22,18 @@ class Profile:
 
     @property
     def trains(self) -> bool:
-        """Whether the chapter's models are trained here (else the shipped weights are loaded)."""
+        """Whether models are trained here (else shipped weights are loaded, and what needs other models is left out)."""
         return self.name != "read"
 
-    def pick(self, full, smoke):
-        """One of two values: the first for a reader, the second for a test."""
-        return smoke if self.name == "smoke" else full
+    def pick(self, full, smoke, read=None):
+        """One of the values: that of the profile, where "read" has that of "full" unless it is given its own."""
+        return {"smoke": smoke, "read": full if read is None else read}.get(self.name, full)
+
+    def skip(self, what: str) -> None:
+        """Say in one line what a cell leaves out because this profile trains nothing. Raises RuntimeError where it trains."""
+        if self.trains:
+            raise RuntimeError(f"the profile {self.name} trains, so nothing is to be left out: {what}")
+        print(f"Left out in the profile {self.name}, which trains nothing: {what}.")
 
 
 def profile() -> Profile:

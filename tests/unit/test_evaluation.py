@@ -228,8 +228,21 @@ def test_probe_keeps_to_itself_that_its_iterations_are_capped_and_nothing_else(m
         warnings.simplefilter("always")
         probe(z, labels, z, labels, kind="mlp")
     assert fitted[0].n_iter_ == fitted[0].max_iter and said == []
-    with pytest.warns(UserWarning, match="batch_size"):
-        probe(z[:100], labels[:100], z, labels, kind="mlp")
+    monkeypatch.setattr(
+        MLPClassifier, "fit", lambda self, *data: warnings.warn("another", stacklevel=1) or fit(self, *data)
+    )
+    with pytest.warns(UserWarning, match="another"):
+        probe(z, labels, z, labels, kind="mlp")
+
+
+@pytest.mark.parametrize(("codes", "batch"), [(30, 27), (100, 90), (555, 499), (560, 500)])
+def test_an_mlp_probe_of_few_codes_takes_batches_of_all_that_it_fits_and_warns_of_nothing(monkeypatch, codes, batch):
+    z, labels, fitted, fit = normal(codes, 2), torch.arange(codes) % 2, [], MLPClassifier.fit
+    monkeypatch.setattr(MLPClassifier, "fit", lambda self, *data: fitted.append(self) or fit(self, *data))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        probe(z, labels, z, labels, kind="mlp")
+    assert fitted[0].batch_size == batch
 
 
 def test_probe_refuses_another_kind():

@@ -11,6 +11,7 @@ from torch import Tensor
 from latentbook import evaluation
 from latentbook.data import Digits
 from latentbook.experiments.run import Run, finished, train_as
+from latentbook.experiments.states import States
 from latentbook.training import History, initialise, mean_terms
 from latentbook.vae import VAE, VAEConfig
 
@@ -107,3 +108,8 @@ def run(
     metrics = evaluate(model, train, test.to(device), seed)
     failed = f"bce {metrics['bce']:.1f}" if metrics["bce"] > THRESHOLD else None
     return finished(metrics, failed, history, model)
+
+
+STATES = ("kl-weight-1", "kl-weight-30")  # whose trained state (seed 0) is shipped: one that listens, one that does not
+_states = States("primer", STATES, VARIANTS, train, lambda config: VAE(VAEConfig(**config)), bits=8)
+state_path, save_state, load_state = _states.path, _states.save, _states.load
