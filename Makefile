@@ -6,38 +6,74 @@ PROFILE ?= full
 DATA    ?=
 
 BIN     := .venv/bin
-STAMP   := .venv/installed-$(shell cat pyproject.toml requirements.txt | cksum | cut -d' ' -f1)
+STAMP   := .venv/installed-$(shell { pwd; cat pyproject.toml requirements.txt; } | cksum | cut -d' ' -f1)
 SITE    := _build/html/index.html
+# Names with spaces are escaped for make.
 INPUTS  := _config.yml _toc.yml $(shell find book notebooks src/latentbook -type f \
-             ! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*' ! -name '.*' 2>/dev/null)
+             ! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*' ! -name '.*' 2>/dev/null | sed 's/ /\\ /g')
 PYTEST  := $(BIN)/python -m pytest -n 2
+PIP     := $(BIN)/python -m pip --disable-pip-version-check
+WHICH   := import sys; print("Python %d.%d.%d in %s" % (*sys.version_info[:3], sys.base_prefix))
+LISTEN  := import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test execute serve format numbers sync lint clean
+.PHONY: help install book test colab execute serve format numbers sync lint clean
+.PHONY: python-in-use port-is-free
 
 help: ## this list
-	@echo "usage: make TARGET [CHAPTER=01] [PROFILE=smoke|read|full] [DATA=FOLDER] [PORT=8000]"
+	@echo "usage: make TARGET [CHAPTER=01] [PROFILE=smoke|read|full] [DATA=FOLDER] [PORT=8000] [PYTHON=python3]"
 	@echo
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
 
-install: $(STAMP) ## make .venv with all that the book and the tests need
+install: $(STAMP) ## make .venv with all that the book and the tests need (about 6 GB)
 
-$(STAMP): | pyproject.toml requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; name one with make PYTHON=..."; exit 1; }
-	@test -x $(BIN)/python || { echo "Making .venv ..."; $(PYTHON) -m venv .venv; }
-	@echo "Installing the library, the book's builder and the tests (PyTorch is large: some minutes the first time) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+# A .venv without pip was left half made, by a stop or for want of a Debian package: it is made again if nothing was
+# installed into it, else given its pip. Never is one removed that holds something.
+$(STAMP): | python-in-use pyproject.toml requirements.txt
+	@if test -e .venv && ! $(PIP) --version >/dev/null 2>&1; then \
+	  if ! find .venv/ -path '*/site-packages/*' -prune 2>/dev/null | grep -qvE '/(pip|setuptools|pkg_resources|_distutils_hack|distutils-precedence|__pycache__)[^/]*$$'; then \
+	    echo "Removing .venv, which was left half made ..."; rm -rf .venv; \
+	  elif ! $(BIN)/python -m ensurepip >/dev/null 2>&1; then \
+	    echo "The Python of .venv does not run, or has no pip and cannot get it. To start over: rm -r .venv, then give the command again."; exit 1; \
+	  fi; \
+	fi
+	@test -e .venv || { \
+	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; name one with make PYTHON=..."; exit 1; }; \
+	  "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	    name=$$("$(PYTHON)" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+	    echo "$(PYTHON) cannot make virtual environments, a part of it is missing. On Debian and Ubuntu: apt install python3-venv"; \
+	    echo "(or $$name, for a Python that is not the system's own). Then give the command again."; exit 1; }; \
+	  echo "Making .venv ..."; "$(PYTHON)" -m venv .venv || { rm -rf .venv; exit 1; }; }
+	@$(BIN)/python -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("torch"))' || { \
+	  echo "PyTorch is not in .venv yet. On Linux its usual build, with CUDA, is about 3 GB to download; .venv grows to about 6 GB."; \
+	  echo "README.md tells how to take the much smaller one for the CPU alone. Ctrl-C stops here."; }
+	@echo "Installing the library, the book's builder and the tests (some minutes the first time) ..."
+	@$(PIP) install --quiet --upgrade pip
+	@$(PIP) install --quiet -r requirements.txt || { \
+	  echo "Not everything could be installed. Give the command again; if it fails again, start over: rm -r .venv"; exit 1; }
 	@rm -f .venv/installed-* && touch $@
 	@echo "Installed."
+
+# A Python that is named where another one made .venv would be ignored without a word.
+python-in-use:
+ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
+	@if test -x $(BIN)/python; then \
+	  used=$$($(BIN)/python -c '$(WHICH)' 2>/dev/null); named=$$("$(PYTHON)" -c '$(WHICH)' 2>/dev/null); \
+	  test "$$used" = "$$named" || { \
+	    echo "PYTHON=$(PYTHON) is not used: .venv has $${used:-a Python that does not run}, and goes on with it."; \
+	    echo "To change that: rm -r .venv, then give the command again."; }; \
+	fi
+else
+	@:
+endif
 
 book: $(SITE) ## build the site in _build/html (installs what is needed first)
 	@echo "The book is built. Open $(CURDIR)/$(SITE), or run \`make serve\`."
 
 $(SITE): $(STAMP) $(INPUTS)
 	@echo "Building the book ..."
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-book build -W -n --keep-going -q . || { rm -f $@; exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -c 'from jupyter_book.cli.main import main; main()' build -W -n --keep-going -q . || { rm -f $@; exit 1; }
 	@touch $@
 
 test: lint book ## lint, then all tests: units, notebooks (smoke), the built site; prints the coverage
@@ -45,16 +81,24 @@ test: lint book ## lint, then all tests: units, notebooks (smoke), the built sit
 	$(PYTEST) --cov --cov-report=term tests/unit tests/notebooks
 	$(PYTEST) tests/site
 
+colab: ## run all notebooks in smoke, or CHAPTER=01, with Colab's versions, in .venv-colab (about 6 GB)
+	@"$(PYTHON)" tests/colab/run.py $(CHAPTER)
+
 execute: $(STAMP) ## run all notebooks, or CHAPTER=01, and keep their outputs
 	$(BIN)/python -m latentbook execute $(CHAPTER) --profile $(PROFILE) $(if $(DATA),--data "$(DATA)")
 
-serve: book ## build, then serve the site on PORT (8000)
+serve: port-is-free book ## build, then serve the site on PORT (8000)
 	@echo "Serving http://localhost:$(PORT) ; Ctrl-C ends it."
 	@$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 $(PORT)
 
+port-is-free:
+	@"$(PYTHON)" -c '$(LISTEN)' "$(PORT)" 2>/dev/null || { \
+	  case "$(PORT)" in *[!0-9]*) other=8001 ;; *) other=$$(($(PORT) + 1)) ;; esac; \
+	  echo "Port $(PORT) cannot be used, most likely because something else serves there. Name another: make serve PORT=$$other"; exit 1; }
+
 format: $(STAMP) ## lay out the code as ruff does
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m latentbook tidy
 
 numbers: $(STAMP) ## write the measured numbers into the texts, then into the notebooks
@@ -65,8 +109,8 @@ sync: $(STAMP) ## copy edits of the text into the executed notebooks, keeping th
 	$(BIN)/python -m latentbook sync $(CHAPTER)
 
 lint: $(STAMP) ## look over the code without changing it
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m latentbook tidy --check
 
 clean: ## remove what was built, but not .venv
