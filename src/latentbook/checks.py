@@ -132,6 +132,9 @@ def class_numbers(
 
 def same_length(**values: Tensor | Sequence[Any]) -> int:
     """The length that all have."""
+    for name, value in values.items():
+        if not hasattr(value, "__len__") or (isinstance(value, Tensor) and value.ndim == 0):
+            raise ValueError(f"{name} must hold one value for each example, got {value!r}")
     lengths = {name: len(value) for name, value in values.items()}
     if len(set(lengths.values())) > 1:
         given = ", ".join(f"{length} {name}" for name, length in lengths.items())

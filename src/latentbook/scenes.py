@@ -89,11 +89,11 @@ class Scenes(Digits):
     def __post_init__(self) -> None:
         canvas = checks.kind("layout", self.layout, Layout).canvas
         parts = {name: checks.as_tensor(name, getattr(self, name)) for name in ("images", "labels", "objects", "boxes")}
-        n = checks.same_length(**{name: part if part.ndim else part.view(1, 1) for name, part in parts.items()})
-        images, slots = parts["images"], max(1, parts["objects"].shape[-1] if parts["objects"].ndim else 0)
-        checks.shaped("images", images, (n, 1, canvas, canvas), "they are as large as their layout's canvas")
-        if not images.is_floating_point():
-            parts["images"] = checks.grey("images", images, (n, 1, canvas, canvas))
+        n, shape = checks.same_length(**parts), parts["images"].shape
+        checks.shaped("images", parts["images"], (n, 1, canvas, canvas), "they are as large as their layout's canvas")
+        if not parts["images"].is_floating_point():
+            parts["images"] = checks.grey("images", parts["images"], shape)
+        slots = parts["objects"].shape[-1]
         for name, shape in (("labels", (n,)), ("objects", (n, slots)), ("boxes", (n, slots, 4))):
             parts[name] = checks.whole_numbers(name, parts[name], shape)
         for name, part in parts.items():
