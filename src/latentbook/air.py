@@ -99,14 +99,14 @@ class AIR(nn.Module):
 
         Raises ValueError for images of another size or outside [0, 1], and for noise of another shape or not finite.
         """
-        images = self.scenes(images)
-        return self.walk(images, self.given_noise(noise, len(images)))
+        images = self.check_scenes(images)
+        return self.walk(images, self.check_noise(noise, len(images)))
 
-    def scenes(self, images: Tensor) -> Float[Tensor, "batch 1 canvas canvas"]:
+    def check_scenes(self, images: Tensor) -> Float[Tensor, "batch 1 canvas canvas"]:
         """Images as this model takes them: see `air_parts.check_images`."""
         return check_images(images, self.config.canvas, self.prior_mean.dtype)
 
-    def given_noise(self, noise: Tensor, n: int) -> Float[Tensor, "batch steps z"]:
+    def check_noise(self, noise: Tensor, n: int) -> Float[Tensor, "batch steps z"]:
         """Noise for n scenes, handed in, in the model's precision. Raises ValueError for another shape, NaN or infinity."""
         return checks.finite("noise", noise, (n, self.config.steps, self.z_dim), self.prior_mean.dtype)
 
@@ -182,9 +182,9 @@ class AIR(nn.Module):
         Raises ValueError for images, noise or numbers that do not fit.
         """
         checks.generator("generator", generator)
-        c, images = self.config, self.scenes(checks.has("batch", batch, "images", hint=BATCH).images)
+        c, images = self.config, self.check_scenes(checks.has("batch", batch, "images", hint=BATCH).images)
         n = len(images)
-        path = self.walk(images, self.draw_noise(n, generator) if noise is None else self.given_noise(noise, n))
+        path = self.walk(images, self.draw_noise(n, generator) if noise is None else self.check_noise(noise, n))
         prior = {}
         if presence_prior is not None:
             share = checks.number("presence_prior", presence_prior, 0, 1, open_low=True, open_high=True)
@@ -221,7 +221,7 @@ class AIR(nn.Module):
         self, images: Float[Tensor, "batch 1 canvas canvas"], generator: torch.Generator | None = None
     ) -> Inference:
         """What is in the scenes: posterior means and the most probable count; with a generator, a draw of everything."""
-        images, generator = self.scenes(images), checks.generator("generator", generator)
+        images, generator = self.check_scenes(images), checks.generator("generator", generator)
         noise = self.prior_mean.new_zeros(len(images), self.config.steps, self.z_dim)
         path = self.walk(images, noise if generator is None else self.draw_noise(len(images), generator))
         log_q = count_posterior(path.logits)
@@ -257,7 +257,7 @@ class AIR(nn.Module):
     @torch.no_grad()
     def elbo(self, images: Tensor, generator: torch.Generator | None = None) -> Float[Tensor, " batch"]:
         """The evidence lower bound in nats: one draw of where and what, the sum over all counts, no weights and no floor."""
-        images = self.scenes(images)
+        images = self.check_scenes(images)
         path = self.walk(images, self.draw_noise(len(images), generator))
         return -sum(exact(self.steps(images, path)).values()) - self.constant()
 
@@ -269,7 +269,7 @@ class AIR(nn.Module):
 
         A weight is that of one path summed over all counts, sum_n p(n) p(x, z_1..n) / q(z_1..n), and so does not need q(n).
         """
-        images, samples = self.scenes(images), checks.count("samples", samples)
+        images, samples = self.check_scenes(images), checks.count("samples", samples)
         weights, log_prior = [], self.check_odds(count_prior).log()
         for _ in range(samples):
             path = self.walk(images, self.draw_noise(len(images), generator))

@@ -92,7 +92,7 @@ class Localisation(nn.Module):
 
         Raises ValueError for a canvas of another size than the configuration's, and for values outside [0, 1].
         """
-        canvas = self.canvas(canvas)
+        canvas = self.check_canvas(canvas)
         if self.config.looks == "whole":
             return canvas.new_tensor([1.0, 0.0, 0.0]).expand(len(canvas), 3)
         scale, centre = self.network(canvas).split([1, 2], 1)
@@ -106,7 +106,7 @@ class Localisation(nn.Module):
             checks.in_float("canvas", checks.as_tensor("canvas", canvas), where.dtype), where, WINDOW
         )
 
-    def canvas(self, canvas: Tensor) -> Float[Tensor, "batch 1 height width"]:
+    def check_canvas(self, canvas: Tensor) -> Float[Tensor, "batch 1 height width"]:
         """A canvas as this network takes it."""
         shape = ("batch", 1, self.config.canvas, self.config.canvas)
         hint = "another size needs another LocalisationConfig(canvas=...) and training"
