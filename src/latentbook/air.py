@@ -15,12 +15,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from latentbook import checks
 from latentbook.air_objectives import Steps, concrete, exact, reinforce
-from latentbook.air_parts import EDGE, EXACT, AIRConfig, Recurrent, WhatVAE, check_config, check_images
+from latentbook.air_parts import EDGE, EXACT, AIRConfig, Recurrent, WhatVAE, check_images
 from latentbook.data import Batch
 from latentbook.distributions import DiagonalGaussian, count_posterior, standard_normal
 from latentbook.schedules import linear
 from latentbook.spatial_transformer import box_corners, image_to_window, paste_windows
+
+BATCH = "give a Batch(images, labels), as Digits.batches does"
 
 
 class Path(NamedTuple):
@@ -46,12 +49,14 @@ class Inference(NamedTuple):
 
 
 class AIR(nn.Module):
-    """The recurrent inference network, the what-VAE, the priors, and the baseline's network where one is learnt."""
+    """The recurrent inference network, the what-VAE, the priors, and the baseline's network where one is learnt.
+
+    Scenes, codes and noise are taken in the model's own precision, and in what it holds exactly.
+    """
 
     def __init__(self, config: AIRConfig = EXACT):
         super().__init__()
-        self.config = c = config
-        check_config(c)
+        self.config = c = checks.kind("config", config, AIRConfig)
         self.z_dim = 3 + c.what_dim
         self.inference = Recurrent(c.canvas, 1 + self.z_dim, c.hidden_dim, 1 + 3 + 3, c.image_layer)
         with torch.no_grad():
@@ -92,12 +97,22 @@ class AIR(nn.Module):
     def attend(self, images: Float[Tensor, "batch 1 canvas canvas"], noise: Float[Tensor, "batch steps z"]) -> Path:
         """Infer all steps, where first and then what, with N(0, 1) noise for both.
 
-        Raises ValueError for images of another size or outside [0, 1], and for noise of another shape.
+        Raises ValueError for images of another size or outside [0, 1], and for noise of another shape or not finite.
         """
+        images = self.check_scenes(images)
+        return self.walk(images, self.check_noise(noise, len(images)))
+
+    def check_scenes(self, images: Tensor) -> Float[Tensor, "batch 1 canvas canvas"]:
+        """Images as this model takes them: see `air_parts.check_images`."""
+        return check_images(images, self.config.canvas, self.prior_mean.dtype)
+
+    def check_noise(self, noise: Tensor, n: int) -> Float[Tensor, "batch steps z"]:
+        """Noise for n scenes, handed in, in the model's precision. Raises ValueError for another shape, NaN or infinity."""
+        return checks.finite("noise", noise, (n, self.config.steps, self.z_dim), self.prior_mean.dtype)
+
+    def walk(self, images: Float[Tensor, "batch 1 canvas canvas"], noise: Float[Tensor, "batch steps z"]) -> Path:
+        """`attend`, on what is known to fit."""
         c = self.config
-        check_images(images, c.canvas)
-        if noise.shape != (len(images), c.steps, self.z_dim):
-            raise ValueError(f"noise must be [{len(images)}, {c.steps}, {self.z_dim}], got {list(noise.shape)}")
         projected = self.inference.of_image(images.flatten(1))
         z, state = images.new_ones(len(images), 1 + self.z_dim), images.new_zeros(len(images), c.hidden_dim)
         steps = []
@@ -118,8 +133,12 @@ class AIR(nn.Module):
         self, where: Float[Tensor, "batch steps 3"], what: Float[Tensor, "batch steps what"]
     ) -> Float[Tensor, "batch steps canvas canvas"]:
         """Each object alone on a canvas: its decoded window, pasted back. Raises ValueError for codes of another size."""
-        c = self.config
-        if where.shape != (*what.shape[:2], 3) or what.shape[-1] != c.what_dim:
+        c, dtype = self.config, self.prior_mean.dtype
+        where, what = (
+            checks.in_float(name, checks.as_tensor(name, part), dtype)
+            for name, part in (("where", where), ("what", what))
+        )
+        if where.ndim != 3 or where.shape != (*what.shape[:2], 3) or what.shape[-1] != c.what_dim:
             raise ValueError(
                 f"where must be [batch, steps, 3] and what [batch, steps, {c.what_dim}], which the weights are for, "
                 f"got {list(where.shape)} and {list(what.shape)}"
@@ -160,16 +179,24 @@ class AIR(nn.Module):
 
         "reinforce" has "score" and "baseline" besides. `floor` of presence, `presence_prior` and `temperature` may follow a
         schedule. noise: see attend; uniform [batch, steps] in [0, 1): for the objectives that draw presence.
+        Raises ValueError for images, noise or numbers that do not fit.
         """
-        c, images = self.config, batch.images
-        path = self.attend(images, self.draw_noise(len(images), generator) if noise is None else noise)
-        prior = {} if presence_prior is None else {"prior_logit": path.logits.new_tensor(presence_prior).logit()}
+        checks.generator("generator", generator)
+        c, images = self.config, self.check_scenes(checks.has("batch", batch, "images", hint=BATCH).images)
+        n = len(images)
+        path = self.walk(images, self.draw_noise(n, generator) if noise is None else self.check_noise(noise, n))
+        prior = {}
+        if presence_prior is not None:
+            share = checks.number("presence_prior", presence_prior, 0, 1, open_low=True, open_high=True)
+            prior["prior_logit"] = path.logits.new_tensor(share).logit()
         steps = self.steps(images, path, kl_weight=c.kl_weight, floor=floor, **prior)
         if c.objective == "exact":
             return exact(steps)
         if uniform is None:
             device = images.device if generator is None else generator.device
             uniform = torch.rand(path.logits.shape, generator=generator, device=device).to(images)
+        else:
+            uniform = checks.finite("uniform", uniform, path.logits.shape, images.dtype)
         if c.objective == "concrete":
             return concrete(steps, uniform, c.temperature if temperature is None else temperature)
         return reinforce(steps, uniform, self.predict_cost(images, path) if c.learnt_baseline else None, c.published)
@@ -186,6 +213,7 @@ class AIR(nn.Module):
 
     def draw_noise(self, n: int, generator: torch.Generator | None) -> Float[Tensor, "n steps z"]:
         """N(0, 1) for where and what of n scenes."""
+        n, generator = checks.count("n", n), checks.generator("generator", generator)
         return standard_normal((n, self.config.steps, self.z_dim), self.prior_mean, generator)
 
     @torch.no_grad()
@@ -193,8 +221,9 @@ class AIR(nn.Module):
         self, images: Float[Tensor, "batch 1 canvas canvas"], generator: torch.Generator | None = None
     ) -> Inference:
         """What is in the scenes: posterior means and the most probable count; with a generator, a draw of everything."""
+        images, generator = self.check_scenes(images), checks.generator("generator", generator)
         noise = self.prior_mean.new_zeros(len(images), self.config.steps, self.z_dim)
-        path = self.attend(images, noise if generator is None else self.draw_noise(len(images), generator))
+        path = self.walk(images, noise if generator is None else self.draw_noise(len(images), generator))
         log_q = count_posterior(path.logits)
         counts = log_q.argmax(1) if generator is None else draw_counts(log_q.exp(), generator)
         where, what = self.place(path.z).split((3, self.config.what_dim), dim=2)
@@ -206,7 +235,9 @@ class AIR(nn.Module):
     def render(
         self, where: Float[Tensor, "batch steps 3"], what: Float[Tensor, "batch steps what"], counts: Tensor
     ) -> Float[Tensor, "batch 1 canvas canvas"]:
-        """The scenes of the first `counts` [batch] objects of given codes, clamped to [0, 1]."""
+        """The scenes of the first `counts` [batch] objects of given codes, clamped to [0, 1]. Raises as `paint`, and for NaN."""
+        c = self.config
+        what = checks.finite("what", what, ("batch", "steps", c.what_dim), self.prior_mean.dtype)
         return add_up(self.paint(where, what), counts)
 
     def reconstruct(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -218,6 +249,7 @@ class AIR(nn.Module):
         self, n: int, *, count_prior: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Float[Tensor, "n 1 canvas canvas"]:
         """Scenes from the prior; nearly all are empty under the model's own count prior, so give other odds [steps + 1]."""
+        n, generator = checks.count("n", n), checks.generator("generator", generator)
         z = self.place(self.prior.sample(self.draw_noise(n, generator)))
         counts = draw_counts(self.check_odds(count_prior).expand(n, -1), generator)
         return self.render(z[..., :3], z[..., 3:], counts)
@@ -225,7 +257,8 @@ class AIR(nn.Module):
     @torch.no_grad()
     def elbo(self, images: Tensor, generator: torch.Generator | None = None) -> Float[Tensor, " batch"]:
         """The evidence lower bound in nats: one draw of where and what, the sum over all counts, no weights and no floor."""
-        path = self.attend(images, self.draw_noise(len(images), generator))
+        images = self.check_scenes(images)
+        path = self.walk(images, self.draw_noise(len(images), generator))
         return -sum(exact(self.steps(images, path)).values()) - self.constant()
 
     @torch.no_grad()
@@ -236,9 +269,10 @@ class AIR(nn.Module):
 
         A weight is that of one path summed over all counts, sum_n p(n) p(x, z_1..n) / q(z_1..n), and so does not need q(n).
         """
+        images, samples = self.check_scenes(images), checks.count("samples", samples)
         weights, log_prior = [], self.check_odds(count_prior).log()
         for _ in range(samples):
-            path = self.attend(images, self.draw_noise(len(images), generator))
+            path = self.walk(images, self.draw_noise(len(images), generator))
             ratio = (self.prior.log_prob(path.z) - path.q.log_prob(path.z)).sum(2).cumsum(1)
             log_p = log_prior + F.pad(ratio, (1, 0)) - self.steps(images, path).nll_of_counts()  # [batch, counts]
             weights.append(log_p.logsumexp(1))
@@ -252,7 +286,7 @@ class AIR(nn.Module):
     def check_odds(self, odds: Tensor | None) -> Float[Tensor, " counts"]:
         """Probabilities of 0..steps objects, the model's own if not given. Raises ValueError where they are none."""
         own = self.count_prior
-        odds = own if odds is None else odds.to(own)
+        odds = own if odds is None else checks.as_tensor("count_prior", odds).to(own)
         if odds.shape != own.shape or not (odds >= 0).all() or abs(float(odds.sum()) - 1) > 1e-4:
             raise ValueError(
                 f"count_prior must be probabilities of 0 to {len(own) - 1} objects, which sum to 1, got {odds.tolist()}"
@@ -263,12 +297,27 @@ class AIR(nn.Module):
 def add_up(
     canvases: Float[Tensor, "batch steps canvas canvas"], counts: Tensor
 ) -> Float[Tensor, "batch 1 canvas canvas"]:
-    """The scenes of the first `counts` [batch] objects, each alone on its canvas, clamped to [0, 1]."""
+    """The scenes of the first `counts` [batch] objects, each alone on its canvas, clamped to [0, 1].
+
+    Raises ValueError unless there is one count for each scene, none above the number of its canvases.
+    """
+    counts = checks.class_numbers("counts", counts, len(canvases), canvases.shape[1] + 1).to(canvases.device)
     used = torch.arange(canvases.shape[1], device=canvases.device) < counts.unsqueeze(1)
     return torch.einsum("bs,bsij->bij", used.to(canvases), canvases).clamp(0, 1).unsqueeze(1)
 
 
 def draw_counts(probabilities: Float[Tensor, "batch counts"], generator: torch.Generator | None) -> Tensor:
-    """One count int64 [batch] for each row, drawn on the generator's device."""
+    """One count int64 [batch] for each row, drawn on the generator's device.
+
+    Raises ValueError for rows that are no odds: NaN, below 0, or 0 throughout.
+    """
+    checks.generator("generator", generator)
+    probabilities = checks.as_tensor("probabilities", probabilities)
+    dtype = torch.promote_types(checks.float_type(probabilities), torch.float32)
+    probabilities = checks.finite("probabilities", probabilities, ("batch", "counts"), dtype)
+    if (probabilities < 0).any() or not (probabilities.sum(1) > 0).all():
+        raise ValueError(
+            f"probabilities must be at least 0, and not all 0 in a row, got {probabilities.tolist()[:3]} ..."
+        )
     rows = probabilities if generator is None else probabilities.to(generator.device)
     return rows.multinomial(1, generator=generator).squeeze(1).to(probabilities.device)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from latentbook import checks
 from latentbook.distributions import check_temperature, count_posterior, presence_log_probs
 
 
@@ -26,6 +27,7 @@ class Steps:
     logits: [batch, steps]. kl: name -> [batch, steps] in nats, of an object's codes. nll: from the share of each object in
     k pictures [batch, k, steps] to -log p(x) of each picture [batch, k]. prior_logit: of presence, a scalar tensor.
     kl_weight: of all divergences. floor: presence stays in [floor, 1 - floor] (distributions.presence_log_probs).
+    Raises ValueError where the shapes do not agree.
     """
 
     logits: Float[Tensor, "batch steps"]
@@ -34,6 +36,12 @@ class Steps:
     prior_logit: Float[Tensor, ""]
     kl_weight: float = 1.0
     floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks.shaped("logits", self.logits, ("batch", "steps"))
+        for name, kl in self.kl.items():
+            checks.shaped(f"kl of {name}", kl, self.logits.shape)
+        checks.shaped("prior_logit", self.prior_logit, ())
 
     def patterns(self) -> Float[Tensor, "counts steps"]:
         """Row n: the first n objects are there."""
@@ -78,7 +86,11 @@ def reinforce(
     a step is all that its outcome can still change: -log p(x) and the divergences from there on. `baseline` predicts it from
     what is known before, and has its own squared error, "baseline". published: as a well-known tutorial has it. There the
     cost is -log p(x) alone, though presence decides on the divergences too, and the codes of the step that stops are charged.
+    Raises ValueError where the shapes do not agree.
     """
+    uniform = checks.shaped("uniform", checks.as_tensor("uniform", uniform), steps.logits.shape)
+    if baseline is not None:
+        baseline = checks.shaped("baseline", checks.as_tensor("baseline", baseline), steps.logits.shape)
     on, off = presence_log_probs(steps.logits, steps.floor)
     drawn = uniform < on.exp()
     used = drawn.to(on).cumprod(1)  # object i is there: no zero up to i
@@ -113,10 +125,13 @@ def concrete(
     """Presence relaxed to (0, 1) (Maddison et al., 2017, appendix: BinConcrete), drawn by `uniform`; objects are there in part.
 
     The divergence of the count needs no draw and is exact, so only the picture and the codes' cost are of the relaxed model.
-    Raises ValueError for a temperature that is not positive.
+    Raises ValueError for a temperature that is not positive, and where the shapes do not agree.
     """
     check_temperature(temperature)
+    uniform = checks.shaped("uniform", checks.as_tensor("uniform", uniform), steps.logits.shape)
     on, off = presence_log_probs(steps.logits, steps.floor)
-    used = torch.sigmoid((on - off + torch.logit(uniform, eps=1e-6)) / temperature).cumprod(1)
+    # the noise in float32 at least: in half precision a number just below 1 is 1
+    noise = torch.logit(uniform.to(torch.promote_types(uniform.dtype, torch.float32)), eps=1e-6).to(on)
+    used = torch.sigmoid((on - off + noise) / temperature).cumprod(1)
     codes = {name: kl.sum(1) for name, kl in steps.weighted(used).items()}
     return {"nll": steps.nll(used.unsqueeze(1)).squeeze(1), "kl_presence": steps.kl_presence(), **codes}

@@ -6,7 +6,6 @@ tutorial's own choice in everything.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentbook.distributions import check_temperature
+from latentbook import checks
 
 OUTPUTS = ("sigmoid", "clamped", "absolute", "linear")
 OBJECTIVES = ("exact", "reinforce", "concrete")
@@ -25,7 +24,7 @@ EDGE = 1e-3  # a Bernoulli's mean keeps this far from 0 and 1: an empty canvas w
 
 @dataclass(frozen=True)
 class AIRConfig:
-    """Sizes and choices; the defaults are the tutorial's unless the comment says otherwise."""
+    """Sizes and choices; the defaults are the tutorial's unless the comment says otherwise. Raises as `check_config`."""
 
     canvas: int = 50  # pixels of a scene, in height and width
     window: int = 24  # pixels of a window: a digit's size in the scene
@@ -55,6 +54,38 @@ class AIRConfig:
     floor: float = 0.2  # presence starts in [floor, 1 - floor]: else it saturates before windows are any good
     floor_steps: int = 1500  # over which that floor sinks to 0; the tutorial has none
 
+    def __post_init__(self) -> None:
+        check_config(self)
+
+
+def check_config(c: AIRConfig) -> None:
+    """Raises ValueError for a choice that does not exist, or numbers out of range; stores numbers and tuples as plain ones."""
+    for name in ("canvas", "window"):
+        checks.side(name, getattr(c, name))
+    sizes = ("canvas", "window", "steps", "hidden_dim", "what_dim", "what_hidden_dim", "floor_steps")
+    checks.fields_fit(
+        c,
+        at_least=dict.fromkeys(sizes, 1) | dict.fromkeys(("kl_weight", "floor"), 0),
+        above=dict.fromkeys(("variance", "presence_prior", "where_var", "scale_range", "temperature"), 0),
+        below={"presence_prior": 1, "floor": 0.5},
+        choices={
+            "objective": OBJECTIVES,
+            "output": OUTPUTS,
+            "likelihood": LIKELIHOODS,
+            "image_layer": IMAGE_LAYERS,
+        },
+    )
+    scales, log_vars = c.scale_range or (0, float("inf")), c.log_var_range or (0, 0)
+    for fine, rule in (
+        (c.window <= c.canvas, "window must be no larger than canvas"),
+        (c.canvas >= 6 or c.image_layer == "linear", 'canvas must be at least 6 for image_layer="convolutional"'),
+        (c.where_mean[0] > 0, "the first of where_mean, a scale, must be positive"),
+        (scales[0] <= c.where_mean[0] <= scales[1], "scale_range must hold the first of where_mean"),
+        (log_vars[0] <= log_vars[1], "log_var_range must be (low, high)"),
+    ):
+        if not fine:
+            raise ValueError(f"{rule}, got {c}")
+
 
 EXACT = AIRConfig()
 TUTORIAL = AIRConfig(
@@ -78,6 +109,7 @@ class Recurrent(nn.Module):
 
     def __init__(self, canvas: int, z_dim: int, hidden_dim: int, outputs: int, image_layer: str = "linear"):
         super().__init__()
+        checks.choice("image_layer", image_layer, IMAGE_LAYERS)
         self.sizes = (outputs, hidden_dim)
         before = convolutions(canvas) if image_layer == "convolutional" else nn.Sequential()
         pixels = before(torch.zeros(1, canvas**2)).shape[1]
@@ -122,6 +154,7 @@ class WhatVAE(nn.Module):
 
     def __init__(self, size: int, hidden_dim: int, what_dim: int, output: str = "sigmoid", bias: float = -3.0):
         super().__init__()
+        checks.choice("output", output, OUTPUTS)
         self.size, self.output, self.bias = size, output, bias
         self.encoder = nn.Sequential(nn.Linear(size**2, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 2 * what_dim))
         self.decoder = nn.Sequential(nn.Linear(what_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, size**2))
@@ -145,42 +178,12 @@ class WhatVAE(nn.Module):
         return pixels.abs() if self.output == "absolute" else pixels
 
 
-def check_images(images: Tensor, canvas: int) -> None:
-    """Raises ValueError unless images are [batch >= 1, 1, canvas, canvas] in [0, 1], without NaN."""
-    if images.ndim != 4 or images.shape[1:] != (1, canvas, canvas) or len(images) == 0:
-        raise ValueError(
-            f"images must be [batch, 1, {canvas}, {canvas}] with at least one scene, got {list(images.shape)}; "
-            "another size of scenes needs another AIRConfig(canvas=...) and training"
-        )
-    low, high = images.aminmax()
-    if not (low >= 0 and high <= 1):  # also false for NaN
-        raise ValueError(
-            f"images must hold grey values in [0, 1] without NaN, got {low:.3g} to {high:.3g}: rescale them"
-        )
+def check_images(
+    images: Tensor, canvas: int, dtype: torch.dtype | None = None
+) -> Float[Tensor, "batch 1 canvas canvas"]:
+    """Scenes as a model of the precision `dtype` (None: torch's default) takes them.
 
-
-def check_config(c: AIRConfig) -> None:
-    """Raises ValueError for a choice that does not exist, or numbers out of range."""
-    for name, allowed in (
-        ("objective", OBJECTIVES),
-        ("output", OUTPUTS),
-        ("likelihood", LIKELIHOODS),
-        ("image_layer", IMAGE_LAYERS),
-    ):
-        if getattr(c, name) not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(c, name)!r}")
-    for name in ("window", "steps", "hidden_dim", "what_dim", "what_hidden_dim", "floor_steps"):
-        if getattr(c, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(c, name)}")
-    low, high = c.scale_range or (1e-9, math.inf)
-    for fine, rule in (
-        (c.window <= c.canvas, "window must be no larger than canvas"),
-        (c.canvas >= 6 or c.image_layer == "linear", 'canvas must be at least 6 for image_layer="convolutional"'),
-        (0 < c.presence_prior < 1, "presence_prior must be in (0, 1)"),
-        (min(*c.where_var, c.variance) > 0, "where_var and variance must be positive"),
-        (0 <= c.floor < 0.5, "floor must be in [0, 0.5)"),
-        (0 < low <= c.where_mean[0] <= high, "scale_range must be positive and hold the first of where_mean"),
-    ):
-        if not fine:
-            raise ValueError(f"{rule}, got {c}")
-    check_temperature(c.temperature)
+    Raises ValueError unless they are [batch >= 1, 1, canvas, canvas] in [0, 1], without NaN, in a precision that is kept.
+    """
+    hint = "another size of scenes needs another AIRConfig(canvas=...) and training"
+    return checks.grey("images", images, ("batch", 1, canvas, canvas), dtype, hint)

@@ -8,10 +8,13 @@ int64, a narrower float to a wider one) and refused where something would be (a 
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
+import types
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import fields, is_dataclass
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -65,12 +68,20 @@ def in_float(name: str, values: Tensor, dtype: torch.dtype | None = None) -> Ten
 
 
 def grey(
-    name: str, images: Any, shape: Sequence[int | str], dtype: torch.dtype | None = None, hint: str = "reshape it first"
+    name: str,
+    images: Any,
+    shape: Sequence[int | str],
+    dtype: torch.dtype | None = None,
+    hint: str = "reshape it first",
+    slack: float = 0.0,
 ) -> Tensor:
-    """Grey values in [0, 1] without NaN, as floats (bool and whole numbers 0 and 1 are converted). shape: see `shaped`."""
+    """Grey values in [0, 1] without NaN, as floats (bool and whole numbers 0 and 1 are converted). shape: see `shaped`.
+
+    slack: so far outside may they lie, where rounding or interpolation went before.
+    """
     images = in_float(name, shaped(name, as_tensor(name, images), shape, hint), dtype)
     low, high = images.aminmax()
-    if not (low >= 0 and high <= 1):  # also false for NaN
+    if not (low >= -slack and high <= 1 + slack):  # also false for NaN
         raise ValueError(
             f"{name} must hold grey values in [0, 1] without NaN, got {float(low):.3g} to {float(high):.3g}: "
             "divide bytes by 255, undo a normalisation"
@@ -121,6 +132,9 @@ def class_numbers(
 
 def same_length(**values: Tensor | Sequence[Any]) -> int:
     """The length that all have."""
+    for name, value in values.items():
+        if not hasattr(value, "__len__") or (isinstance(value, Tensor) and value.ndim == 0):
+            raise ValueError(f"{name} must hold one value for each example, got {value!r}")
     lengths = {name: len(value) for name, value in values.items()}
     if len(set(lengths.values())) > 1:
         given = ", ".join(f"{length} {name}" for name, length in lengths.items())
@@ -128,27 +142,38 @@ def same_length(**values: Tensor | Sequence[Any]) -> int:
     return next(iter(lengths.values()))
 
 
-def count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """A whole number (numpy's too, no bool) of at least `least` and at most `most`, as a plain int."""
-    limits = f"at least {least}" if most is None else f"between {least} and {most}"
+def count(name: str, value: Any, least: int | None = 1, most: int | None = None) -> int:
+    """A whole number (numpy's too, no bool) of at least `least` (None: any) and at most `most`, as a plain int."""
     try:
         number = None if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
         number = None
-    if number is None or number < least or (most is not None and number > most):
-        raise ValueError(f"{name} must be a whole number {limits}, got {value!r}")
+    if number is None or (least is not None and number < least) or (most is not None and number > most):
+        limits = "" if least is None else f" at least {least}" if most is None else f" between {least} and {most}"
+        raise ValueError(f"{name} must be a whole number{limits}, got {value!r}")
     return number
 
 
-def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> float:
-    """A finite number in [low, high] (open_low: above `low`), as a plain float; numpy's and one-element tensors too."""
+def number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """A finite number in [low, high] (open_low: above `low`, open_high: below `high`), as a plain float.
+
+    numpy's numbers and one-element tensors are numbers too.
+    """
     try:
         found = None if isinstance(value, bool | str | bytes) else float(value)
     except (TypeError, ValueError):
         found = None
-    if found is None or not math.isfinite(found) or not low <= found <= high or (open_low and found == low):
+    inside = found is not None and math.isfinite(found) and low <= found <= high
+    if not inside or (open_low and found == low) or (open_high and found == high):
         rule = [f"above {low:g}" if open_low else f"at least {low:g}"] * (low > -math.inf)
-        rule += [f"at most {high:g}"] * (high < math.inf)
+        rule += [f"below {high:g}" if open_high else f"at most {high:g}"] * (high < math.inf)
         raise ValueError(f"{name} must be a finite number{' ' * bool(rule)}{' and '.join(rule)}, got {value!r}")
     return found
 
@@ -170,6 +195,145 @@ def known_names(name: str, given: Mapping[str, Any] | Iterable[str], allowed: It
         )
 
 
+def float_type(values: Tensor) -> torch.dtype:
+    """The floating-point type of the values themselves; torch's default one for all that is none."""
+    return values.dtype if values.is_floating_point() else torch.get_default_dtype()
+
+
+def whole_numbers(name: str, values: Any, shape: Sequence[int | str]) -> Tensor:
+    """Whole numbers of a shape (see `shaped`), as int64."""
+    values = shaped(name, as_tensor(name, values), shape)
+    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+        raise ValueError(f"{name} must be whole numbers such as int64, got {values.dtype}: use .long() where they are")
+    return values.to(torch.int64)
+
+
+def side(name: str, value: Any, least: int = 1) -> int:
+    """How many pixels a square picture has in height and in width: one whole number, as a plain int."""
+    try:
+        return count(name, value, least)
+    except ValueError as error:
+        if isinstance(value, list | tuple | np.ndarray | Tensor):
+            error = ValueError(f"{error}: pictures are square here, so one number stands for height and width")
+        raise error from None
+
+
+def kind(name: str, value: Any, wanted: type, hint: str = "") -> Any:
+    """The value itself if it is of the wanted class."""
+    if not isinstance(value, wanted):
+        raise ValueError(f"{name} must be {_a(wanted.__name__)}, got {_kind(value)}{hint and f': {hint}'}")
+    return value
+
+
+def has(name: str, value: Any, *attributes: str, hint: str) -> Any:
+    """The value itself if it has the attributes that are read, as images and labels of a batch; no list or loader has."""
+    if not all(hasattr(value, attribute) for attribute in attributes):
+        raise ValueError(f"{name} must have {' and '.join(attributes)}, got {_kind(value)}: {hint}")
+    return value
+
+
+def generator(name: str, value: Any, needed: bool = False) -> torch.Generator | None:
+    """torch's source of random numbers, or None (unless needed), which stands for torch's own."""
+    if not isinstance(value, torch.Generator) and (needed or value is not None):
+        also = "" if needed else " or None"
+        raise ValueError(
+            f"{name} must be a torch.Generator{also}, got {_kind(value)}: use torch.Generator().manual_seed(...)"
+        )
+    return value
+
+
+_NO_LIMITS: Mapping[str, Any] = {}
+
+
+def fields_fit(
+    config: Any,
+    *,
+    at_least: Mapping[str, float] = _NO_LIMITS,
+    above: Mapping[str, float] = _NO_LIMITS,
+    at_most: Mapping[str, float] = _NO_LIMITS,
+    below: Mapping[str, float] = _NO_LIMITS,
+    choices: Mapping[str, Iterable[Any]] = _NO_LIMITS,
+) -> None:
+    """Every field of a dataclass is what its annotation says, and within limits; for the start of its `__post_init__`.
+
+    Annotations that are understood: int, float, bool, str, tuples of them, another dataclass, and each of these or None.
+    Limits and choices are by a field's name, those of a tuple for each of its numbers. What numpy or JSON gives is stored as
+    plain Python, tuples for lists, so that a configuration can always be saved. Raises ValueError that names the field.
+    """
+    known_names("the limits", [*at_least, *above, *at_most, *below, *choices], [entry.name for entry in fields(config)])
+    for name, hint in _hints(type(config)).items():
+        limits = {
+            "low": above.get(name, at_least.get(name)),
+            "high": below.get(name, at_most.get(name)),
+            "open_low": name in above,
+            "open_high": name in below,
+        }
+        value = _fitted(name, getattr(config, name), hint, limits)
+        if name in choices and value is not None:
+            choice(name, value, choices[name])
+        object.__setattr__(config, name, value)  # the dataclass may be frozen
+
+
+@functools.cache
+def _hints(config: type) -> dict[str, Any]:
+    """The annotation of every field, resolved; class variables are none."""
+    hints = get_type_hints(config)
+    return {entry.name: hints[entry.name] for entry in fields(config)}
+
+
+def _fitted(name: str, value: Any, hint: Any, limits: Mapping[str, Any]) -> Any:
+    """A value as its annotation has it."""
+    if get_origin(hint) in (Union, types.UnionType):
+        kinds = [each for each in get_args(hint) if each is not type(None)]
+        if value is None and len(kinds) < len(get_args(hint)):
+            return None
+        return _fitted(name, value, kinds[0], limits) if len(kinds) == 1 else value
+    if hint is int:
+        return _limited_count(name, value, **limits)
+    if hint is float:
+        low, high = (
+            end if limit is None else limit for limit, end in ((limits["low"], -math.inf), (limits["high"], math.inf))
+        )
+        found = number(name, value, low, high, limits["open_low"], limits["open_high"])
+        return value if type(value) is int else found  # 1 stays 1, as it was written and recorded
+    if hint is bool:
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
+        return bool(value)
+    if hint is str:
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be a text, got {value!r}")
+        return str(value)
+    if get_origin(hint) is tuple:
+        return _fitted_tuple(name, value, get_args(hint), limits)
+    if is_dataclass(hint):
+        return kind(name, value, hint, f"change single fields of it instead, as in {name}.{fields(hint)[0].name}")
+    return value
+
+
+def _limited_count(name: str, value: Any, low: int | None, high: int | None, open_low: bool, open_high: bool) -> int:
+    """A whole number within limits; an open one is the next whole number."""
+    least = low + 1 if open_low and low is not None else low
+    return count(name, value, least, high - 1 if open_high and high is not None else high)
+
+
+def _fitted_tuple(name: str, value: Any, hints: tuple[Any, ...], limits: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A tuple, list or array as a tuple whose elements fit."""
+    any_length = len(hints) == 2 and hints[1] is Ellipsis
+    listed = isinstance(value, list | tuple) or (isinstance(value, np.ndarray | Tensor) and value.ndim == 1)
+    parts = list(value) if listed else None
+    if parts is None or not (any_length or len(parts) == len(hints)):
+        many = "any number of values" if any_length else f"{len(hints)} values"
+        raise ValueError(f"{name} must be a tuple of {many}, got {value!r}")
+    kinds = [hints[0]] * len(parts) if any_length else hints
+    return tuple(_fitted(f"each of {name}", part, hint, limits) for part, hint in zip(parts, kinds, strict=True))
+
+
 def _kind(value: Any) -> str:
     """What a value is, in a message."""
-    return "None" if value is None else f"a {type(value).__name__}"
+    return "None" if value is None else _a(type(value).__name__)
+
+
+def _a(name: str) -> str:
+    """A class's name with its article."""
+    return f"{'an' if name[0] in 'AEIOUaeio' else 'a'} {name}"

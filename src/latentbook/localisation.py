@@ -12,20 +12,23 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from latentbook import checks
 from latentbook.data import Batch
 from latentbook.nets import dense
 from latentbook.spatial_transformer import image_to_window, invert, window_to_image
 
 WINDOW = 28  # pixels: the window shows a digit at the size at which digits are read
 LOOKS = ("window", "whole")
+SLACK = 0.01  # so far outside [0, 1] may a canvas or a window lie: rounding, above all in half precision
+DIGITS, BATCH = 10, "give a Batch(images, labels), as Digits.batches does"
 
 
 @dataclass(frozen=True)
 class LocalisationConfig:
-    """The task, the network and its first window."""
+    """The task, the network and its first window. Raises ValueError for choices that make no sense."""
 
     canvas: int = 40  # pixels: the largest digit leaves it little room, the smallest gets lost on it
     smallest: float = 14.0  # pixels of a digit's tile: half of its 28, where interpolation does not yet skip pixels
@@ -35,37 +38,43 @@ class LocalisationConfig:
     looks: str = "window"  # what the reader is shown: "window", or "whole", the canvas as it is (no transformer)
     reader_learns: bool = False  # True: the reader learns with the network, from nothing, as in the paper
 
+    def __post_init__(self) -> None:
+        checks.side("canvas", self.canvas, 2)  # the network looks at every second pixel
+        sizes = {"hidden_dim": 4}  # a quarter of it is the second layer
+        checks.fields_fit(self, at_least=sizes, above={"start_scale": 1}, choices={"looks": LOOKS})
+        if not 0 < self.smallest <= self.largest <= self.canvas:
+            raise ValueError(
+                f"a digit's size must be 0 < smallest <= largest <= canvas={self.canvas} pixels, "
+                f"got {self.smallest}, {self.largest}"
+            )
+
 
 class Reader(nn.Module):
-    """A small classifier of digits that fill their 28 x 28 pixels."""
+    """A small classifier of digits that fill their 28 x 28 pixels, in the model's own precision."""
 
     def __init__(self, hidden_dim: int = 64):
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), dense(WINDOW**2, hidden_dim, norm=False), nn.Linear(hidden_dim, 10))
+        hidden_dim = checks.count("hidden_dim", hidden_dim)
+        self.layers = nn.Sequential(
+            nn.Flatten(), dense(WINDOW**2, hidden_dim, norm=False), nn.Linear(hidden_dim, DIGITS)
+        )
 
     def forward(self, images: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 10"]:
-        """Logits of the ten digits."""
-        return self.layers(images)
+        """Logits of the ten digits. Raises ValueError for images of another size, and for values outside [0, 1]."""
+        return self.layers(digits_as(self, images, SLACK))
 
     def loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> dict[str, Float[Tensor, " batch"]]:
-        """{"cross_entropy": [batch]} in nats, on the digits as they are."""
-        return {"cross_entropy": F.cross_entropy(self(batch.images), batch.labels, reduction="none")}
+        """{"cross_entropy": [batch]} in nats, on the digits as they are. Raises as `forward`, and for labels not in 0..9."""
+        images, labels = batch_as(self, batch)
+        return {"cross_entropy": F.cross_entropy(self.layers(images), labels, reduction="none")}
 
 
 class Localisation(nn.Module):
-    """canvas -> `where` -> window -> reader. Raises ValueError for a configuration that makes no sense."""
+    """canvas -> `where` -> window -> reader. Pictures are taken in the model's own precision."""
 
     def __init__(self, config: LocalisationConfig = LocalisationConfig()):
         super().__init__()
-        self.config = c = config
-        if c.looks not in LOOKS:
-            raise ValueError(f"looks must be one of {', '.join(LOOKS)}, got {c.looks!r}")
-        if not 0 < c.smallest <= c.largest <= c.canvas:
-            raise ValueError(
-                f"a digit's size must be 0 < smallest <= largest <= canvas={c.canvas} pixels, got {c.smallest}, {c.largest}"
-            )
-        if not c.start_scale > 1:
-            raise ValueError(f"start_scale must be above 1, a window smaller than the canvas, got {c.start_scale}")
+        self.config = c = checks.kind("config", config, LocalisationConfig)
         self.network = nn.Sequential(
             nn.AvgPool2d(2),  # a coarse look is enough to say where
             nn.Flatten(),
@@ -79,7 +88,11 @@ class Localisation(nn.Module):
         self.reader.requires_grad_(c.reader_learns)
 
     def where(self, canvas: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch 3"]:
-        """Where the digit is thought to be: a scale above 1, and a centre on the canvas, from which the shift follows."""
+        """Where the digit is thought to be: a scale above 1, and a centre on the canvas, from which the shift follows.
+
+        Raises ValueError for a canvas of another size than the configuration's, and for values outside [0, 1].
+        """
+        canvas = self.check_canvas(canvas)
         if self.config.looks == "whole":
             return canvas.new_tensor([1.0, 0.0, 0.0]).expand(len(canvas), 3)
         scale, centre = self.network(canvas).split([1, 2], 1)
@@ -87,16 +100,32 @@ class Localisation(nn.Module):
         return torch.cat([scale, -scale * centre.tanh()], 1)
 
     def forward(self, canvas: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch 1 28 28"]:
-        """The canvas with its shift and scale undone: what the predicted window shows."""
-        return image_to_window(canvas, self.where(canvas), WINDOW)
+        """The canvas with its shift and scale undone: what the predicted window shows. Raises as `where`."""
+        where = self.where(canvas)
+        return image_to_window(
+            checks.in_float("canvas", checks.as_tensor("canvas", canvas), where.dtype), where, WINDOW
+        )
+
+    def check_canvas(self, canvas: Tensor) -> Float[Tensor, "batch 1 height width"]:
+        """A canvas as this network takes it."""
+        shape = ("batch", 1, self.config.canvas, self.config.canvas)
+        hint = "another size needs another LocalisationConfig(canvas=...) and training"
+        return checks.grey("canvas", canvas, shape, precision(self), hint, SLACK)
 
     def scene(
         self, images: Float[Tensor, "batch 1 28 28"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "batch 1 height width"], Float[Tensor, "batch 3"]]:
-        """Each digit at a random size anywhere on an empty canvas, and its `where`."""
+        """Each digit at a random size anywhere on an empty canvas, and its `where`.
+
+        Raises ValueError for images that are not 28 x 28 grey values in [0, 1].
+        """
+        return self.compose(digits_as(self, images), checks.generator("generator", generator))
+
+    def compose(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """`scene`, of images that are known to fit."""
         c, n = self.config, len(images)
         device = images.device if generator is None else generator.device
-        size, *centre = torch.rand(3, n, generator=generator, device=device).to(images)
+        size, *centre = torch.rand(3, n, generator=generator, device=device, dtype=torch.float32).to(images)
         scale = c.canvas / (c.smallest + size * (c.largest - c.smallest))
         room = 1 - 1 / scale  # so far may the centre be from the middle
         where = torch.stack([scale, *(-scale * room * (2 * place - 1) for place in centre)], 1)
@@ -107,17 +136,37 @@ class Localisation(nn.Module):
 
         "cross_entropy": the reader's, in nats. "pixels": the squared distance from the window to the untouched digit,
         summed over pixels. "where": that from the window's centre and log-scale to the true ones.
+        Raises as `scene`, and for labels not in 0..9.
         """
-        canvas, true = self.scene(batch.images, generator)
+        images, labels = batch_as(self, batch)
+        canvas, true = self.compose(images, checks.generator("generator", generator))
         where = self.where(canvas)
         window = image_to_window(canvas, where, WINDOW)
         return {
-            "cross_entropy": F.cross_entropy(self.reader(window), batch.labels, reduction="none"),
-            "pixels": (window - batch.images).square().sum((1, 2, 3)),
+            "cross_entropy": F.cross_entropy(self.reader.layers(window), labels, reduction="none"),
+            "pixels": (window - images).square().sum((1, 2, 3)),
             "where": (place(where) - place(true)).square().sum(1),
         }
 
 
+def precision(model: nn.Module) -> torch.dtype:
+    """That of a model's parameters."""
+    return next(model.parameters()).dtype
+
+
+def digits_as(model: nn.Module, images: Tensor, slack: float = 0.0) -> Float[Tensor, "batch 1 28 28"]:
+    """Digits as a model takes them. Raises ValueError unless they are 28 x 28 grey values in [0, 1]."""
+    hint = f"a digit has {WINDOW} x {WINDOW} pixels here, resize others first"
+    return checks.grey("images", images, ("batch", 1, WINDOW, WINDOW), precision(model), hint, slack)
+
+
+def batch_as(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, "batch 1 28 28"], Int[Tensor, " batch"]]:
+    """The digits of a batch as a model takes them, and their labels. Raises ValueError for others, and for labels not in 0..9."""
+    images = digits_as(model, checks.has("batch", batch, "images", "labels", hint=BATCH).images)
+    return images, checks.class_numbers("labels", batch.labels, len(images), DIGITS)
+
+
 def place(where: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
     """(log scale, centre x, centre y) of a `where`: coordinates in which equal errors look equally wrong."""
+    where = checks.as_tensor("where", where)
     return torch.cat([where[..., :1].log(), invert(where)[..., 1:]], -1)

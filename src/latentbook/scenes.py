@@ -15,11 +15,13 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from latentbook import checks
 from latentbook.data import Batch, Digits
 
 PLACEMENTS = ("uniform", "diagonal")
@@ -40,16 +42,20 @@ class Layout:
     overlap: float = 0.0  # of two boxes around ink, at most this share of the smaller one ("uniform" only)
 
     def __post_init__(self) -> None:
-        if self.placement not in PLACEMENTS:
-            raise ValueError(f"placement must be one of {', '.join(PLACEMENTS)}, got {self.placement!r}")
-        if not self.counts or min(self.counts) < 0:
+        for name in ("canvas", "size"):
+            checks.side(name, getattr(self, name))
+        checks.fields_fit(
+            self,
+            at_least={"counts": 0, "overlap": 0},
+            at_most={"overlap": 1},
+            choices={"placement": PLACEMENTS},
+        )
+        if not self.counts:
             raise ValueError(f"counts must name at least one number of objects, none below 0, got {self.counts}")
-        if not 1 <= self.size <= self.canvas:
+        if self.size > self.canvas:
             raise ValueError(
                 f"a canvas of {self.canvas} pixels cannot hold an object of {self.size}: enlarge canvas or lower size"
             )
-        if not 0 <= self.overlap <= 1:
-            raise ValueError(f"overlap must be a share in [0, 1], got {self.overlap}")
         if self.placement == "diagonal" and (max(self.counts) > 2 or self.canvas <= 2 * self.size):
             raise ValueError(
                 "the diagonal rule places at most 2 objects, on a canvas of more than twice their size, got counts "
@@ -72,12 +78,26 @@ class Scenes(Digits):
     images: float32 [n, 1, canvas, canvas] in [0, 1]; labels: int64 [n], the number of objects; objects: int64
     [n, slots], each object's own label, -1 where there is none; boxes: int64 [n, slots, 4], left, top, right, bottom
     around its ink, in pixels from the canvas's outer edge (pixel i lies from i to i + 1), 0 where there is none.
+    Raises ValueError where these shapes, or the numbers of scenes, do not agree.
     """
 
     images: Float[Tensor, "n 1 canvas canvas"]
     objects: Int[Tensor, "n slots"]
     boxes: Int[Tensor, "n slots 4"]
     layout: Layout
+
+    def __post_init__(self) -> None:
+        canvas = checks.kind("layout", self.layout, Layout).canvas
+        parts = {name: checks.as_tensor(name, getattr(self, name)) for name in ("images", "labels", "objects", "boxes")}
+        n, shape = checks.same_length(**parts), parts["images"].shape
+        checks.shaped("images", parts["images"], (n, 1, canvas, canvas), "they are as large as their layout's canvas")
+        if not parts["images"].is_floating_point():
+            parts["images"] = checks.grey("images", parts["images"], shape)
+        slots = parts["objects"].shape[-1]
+        for name, shape in (("labels", (n,)), ("objects", (n, slots)), ("boxes", (n, slots, 4))):
+            parts[name] = checks.whole_numbers(name, parts[name], shape)
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)  # the dataclass is frozen
 
     def to(self, device: str | torch.device) -> Scenes:
         """The same scenes on another device."""
@@ -94,6 +114,10 @@ class FreshScenes(Scenes):
 
     digits: Digits
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_digits(self.digits)
+
     @cached_property
     def stamps(self) -> Stamps:
         """The digits at their size in a scene, resized once."""
@@ -101,9 +125,10 @@ class FreshScenes(Scenes):
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """One epoch of mini-batches, of new scenes with a generator; the last may be smaller."""
-        if generator is None:
+        if checks.generator("generator", generator) is None:
             yield from super().batches(batch_size)
             return
+        batch_size = checks.count("batch_size", batch_size)
         part = BATCHES * batch_size
         for start in range(0, len(self), part):
             objects = choose(len(self.digits), min(part, len(self) - start), self.layout, generator)
@@ -115,10 +140,12 @@ def draw_scenes(digits: Digits, n: int, layout: Layout = Layout(), seed: int = 0
     """n scenes of objects drawn from `digits` with replacement, on their device. Held-out scenes come from test digits.
 
     A seed gives the same scenes on every device: all that is random is drawn on the CPU.
-    Raises ValueError for fewer than one scene, digits outside [0, 1] or without ink, or more objects than fit.
+    Raises ValueError for fewer than one scene, digits that are not square, outside [0, 1] or without ink, labels that
+    are no whole numbers of at least 0, or more objects than fit.
     """
-    if n < 1:
-        raise ValueError(f"at least one scene must be drawn, got n={n}")
+    n, seed = checks.count("n", n), checks.count("seed", seed, 0)
+    check_digits(digits)
+    checks.kind("layout", layout, Layout, "give a Layout(...)")
     sha256 = hashlib.sha256(f"{digits.sha256} {n} {layout} {seed}".encode()).hexdigest()
     generator = torch.Generator().manual_seed(seed)
     which, counts = choose(len(digits), n, layout, generator)
@@ -133,22 +160,45 @@ def fresh_scenes(digits: Digits, n: int, layout: Layout = Layout(), seed: int = 
     return FreshScenes(**vars(draw_scenes(digits, n, layout, seed)), digits=digits)
 
 
+def check_digits(digits: Digits) -> None:
+    """Raises ValueError unless these are digits, as many images as labels and at least one."""
+    hint = "give Digits, as load_digits and make_sprites do"
+    checks.has("digits", digits, "images", "labels", "source", "sha256", "split", hint=hint)
+    if checks.same_length(images=digits.images, labels=digits.labels) == 0:
+        raise ValueError("digits must hold at least one image to make scenes of, got none")
+
+
 def make_stamps(digits: Digits, size: int) -> Stamps:
-    """Every digit at `size` pixels, with the box around its ink. Raises ValueError for images outside [0, 1] or without ink."""
-    low, high = digits.images.aminmax()
-    if not (low >= 0 and high <= 1):  # also false for NaN
+    """Every digit at `size` pixels, with the box around its ink.
+
+    Raises ValueError for images that are not square, outside [0, 1] or without ink, and for labels that are no whole
+    numbers of at least 0 (-1 stands where there is no object).
+    """
+    check_digits(digits)
+    size, images = checks.side("size", size), checks.as_tensor("images", digits.images)
+    side = images.shape[-1] if images.ndim == 4 else 28
+    dtype = torch.promote_types(checks.float_type(images), torch.float32)  # the least that can be resized everywhere
+    hint = "objects are square grey pictures, which are resized without changing their shape; pad others"
+    images = checks.grey("images", images, ("n", 1, side, side), dtype, hint)
+    labels = checks.class_numbers("labels", digits.labels, len(images))
+    if labels.amin() < 0:
         raise ValueError(
-            f"images must hold grey values in [0, 1] without NaN, got {low:.3g} to {high:.3g}: rescale them"
+            f"labels of objects must be at least 0, got {int(labels.amin())}: -1 stands where there is none"
         )
-    images = F.interpolate(digits.images, size=(size, size), mode="bilinear", antialias=True).squeeze(1).clamp(0, 1)
+    images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).squeeze(1).clamp(0, 1)
     boxes = ink_boxes(images)
     if empty := int((boxes.sum(1) == 0).sum()):
         raise ValueError(f"{empty} of the images hold no ink (no pixel above {INK})")
-    return Stamps(images, boxes, digits.labels)
+    return Stamps(images, boxes, labels)
 
 
 def ink_boxes(images: Float[Tensor, "m height width"]) -> Int[Tensor, "m 4"]:
-    """The box around each image's ink: left, top, right, bottom in pixels from its outer edge, all 0 where there is no ink."""
+    """The box around each image's ink: left, top, right, bottom in pixels from its outer edge, all 0 where there is no ink.
+
+    Raises ValueError for other shapes and for NaN.
+    """
+    images = checks.as_tensor("images", images)
+    images = checks.finite("images", images, ("m", "height", "width"), checks.float_type(images))
     ink, sides = images > INK, []
     for line in (ink.any(1), ink.any(2)):  # columns, rows
         line = line.long()
@@ -160,6 +210,8 @@ def choose(
     digits: int, n: int, layout: Layout, generator: torch.Generator
 ) -> tuple[Int[Tensor, "n slots"], Int[Tensor, " n"]]:
     """Which of so many digits n scenes hold (the first stands where there is none), and how many; on the generator's device."""
+    digits, n = checks.count("digits", digits), checks.count("n", n)
+    checks.generator("generator", generator, needed=True)
     kind = torch.randint(len(layout.counts), (n,), generator=generator, device=generator.device)
     counts = torch.tensor(layout.counts, device=generator.device)[kind]
     slots = torch.arange(max(1, *layout.counts), device=generator.device)
@@ -171,8 +223,10 @@ def compose(
     stamps: Stamps, which: Int[Tensor, "n slots"], counts: Int[Tensor, " n"], layout: Layout, generator: torch.Generator
 ) -> tuple[Float[Tensor, "n 1 canvas canvas"], Int[Tensor, " n"], Int[Tensor, "n slots"], Int[Tensor, "n slots 4"]]:
     """The scenes of chosen stamps: images, counts, objects and boxes as in `Scenes`, on the device of the stamps."""
+    checks.generator("generator", generator, needed=True)
     device = stamps.images.device
-    which, counts = which.to(device), counts.to(device)
+    which = checks.whole_numbers("which", which, ("n", "slots")).to(device)
+    counts = checks.whole_numbers("counts", counts, (len(which),)).to(device)
     present = torch.arange(which.shape[1], device=device) < counts.unsqueeze(1)  # [n, slots]
     place = place_diagonally if layout.placement == "diagonal" else place_uniformly
     corner = place(stamps.boxes[which], present, layout, generator)  # left and top of each stamp, [n, slots, 2]
@@ -227,7 +281,7 @@ def place_diagonally(
     first = torch.randint(places, (n, 2, 1), generator=generator, device=source)
     offset = torch.arange(places, device=source) - first  # [n, 2, places]
     allowed = (offset < -(layout.size // 2)) | (offset >= layout.size // 2)
-    chance = torch.rand(n, 2, places, generator=generator, device=source)
+    chance = torch.rand(n, 2, places, generator=generator, device=source, dtype=torch.float32)
     second = chance.masked_fill(~allowed, -1).argmax(2, keepdim=True)
     return torch.cat((first, second), 2).mT[:, :slots].to(boxes.device)
 
@@ -256,12 +310,11 @@ def make_sprites(n: int, seed: int = 0, split: str = "train") -> Digits:
     28x28 pixels; radius 7 to 12 pixels, brightness 0.4 to 1, centre within 1 pixel of the middle, edges anti-aliased.
     Raises ValueError for fewer than one.
     """
-    if n < 1:
-        raise ValueError(f"at least one sprite must be made, got n={n}")
-    generator = torch.Generator().manual_seed(seed)
+    n = checks.count("n", n)
+    generator = torch.Generator().manual_seed(checks.count("seed", seed, 0))
     labels = torch.randint(len(SHAPES), (n,), generator=generator)
-    radius, grey, left, top = torch.rand(4, n, 1, 1, generator=generator)
-    radius, line = 7 + 5 * radius, torch.arange(28) - 13.5
+    radius, grey, left, top = torch.rand(4, n, 1, 1, generator=generator, dtype=torch.float32)
+    radius, line = 7 + 5 * radius, torch.arange(28, dtype=torch.float32) - 13.5
     x, y = line - (2 * left - 1), line.view(-1, 1) - (2 * top - 1)
     distance = torch.stack(  # to the edge, in pixels, below 0 inside: [shape, n, 28, 28]
         (
@@ -280,15 +333,19 @@ def draw_strokes(
     """A scene drawn by hand: lines through points (x, y) in pixels from the canvas's upper left corner, as wide as a digit's.
 
     A pixel is as bright as the share of it that lies within half a `width` of a line, about. Raises ValueError for a stroke
-    of fewer than two points.
+    of fewer than two points, points that are not finite, and a width that is not positive.
     """
-    if short := [stroke for stroke in strokes if len(stroke) < 2]:
+    canvas, width = checks.side("canvas", canvas), checks.number("width", width, 0, open_low=True)
+    if not isinstance(strokes, list | tuple | np.ndarray | Tensor):
+        raise ValueError(f"strokes must be a list of strokes, each a list of points (x, y), got {strokes!r}")
+    if short := [stroke for stroke in strokes if not hasattr(stroke, "__len__") or len(stroke) < 2]:
         raise ValueError(f"a stroke needs at least two points (x, y), got {short[0]}")
-    middles = torch.arange(canvas) + 0.5
+    middles = torch.arange(canvas, dtype=torch.float32) + 0.5
     pixels = torch.stack(torch.meshgrid(middles, middles, indexing="xy"), -1)  # [row, column, (x, y)]
-    image = torch.zeros(canvas, canvas)
+    image = torch.zeros(canvas, canvas, dtype=torch.float32)
     for stroke in strokes:
-        for start, end in pairwise(torch.tensor(stroke, dtype=torch.float32)):
+        points = checks.as_tensor("a stroke", stroke).to(torch.float32)
+        for start, end in pairwise(checks.finite("a stroke", points, ("points", 2), torch.float32)):
             along = end - start
             share = ((pixels - start) @ along / along.square().sum().clamp(min=1e-9)).clamp(0, 1)
             distance = (pixels - start - share.unsqueeze(2) * along).norm(dim=2)

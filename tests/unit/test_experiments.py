@@ -6,6 +6,7 @@ import dataclasses
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -181,7 +182,7 @@ def test_the_learning_rate_is_constant_or_one_cycle():
     assert cycle(10) == pytest.approx(1e-2) and cycle(0) == pytest.approx(1e-2 / 11)
     assert cycle(55) == pytest.approx(5e-3) and cycle(100) == pytest.approx(0) and cycle(99) > 0
     with pytest.raises(ValueError, match="schedule must be one of constant, one-cycle, got 'cosine'"):
-        learning_rate(mix_and_match.Config(schedule="cosine"), 100)
+        learning_rate(SimpleNamespace(schedule="cosine", learning_rate=1e-3), 100)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)

@@ -159,7 +159,7 @@ def test_a_network_finds_the_digits_by_their_pixels():
         ({"smallest": 0.0}, "0 < smallest <= largest <= canvas=40 pixels, got 0.0, 36.0"),
         ({"smallest": 38.0}, "got 38.0, 36.0"),
         ({"largest": 41.0}, "got 14.0, 41.0"),
-        ({"start_scale": 1.0}, "start_scale must be above 1, a window smaller than the canvas, got 1.0"),
+        ({"start_scale": 1.0}, "start_scale must be a finite number above 1, got 1.0"),
         ({"start_scale": float("nan")}, "got nan"),
     ],
 )

@@ -212,11 +212,11 @@ def test_sprites_are_three_filled_shapes():
     ("choices", "message"),
     [
         ({"canvas": 20}, "a canvas of 20 pixels cannot hold an object of 24: enlarge canvas or lower size"),
-        ({"size": 0}, "cannot hold an object of 0"),
+        ({"size": 0}, "size must be a whole number at least 1, got 0"),
         ({"placement": "grid"}, "placement must be one of uniform, diagonal, got 'grid'"),
         ({"counts": ()}, "counts must name at least one number"),
-        ({"counts": (0, -1)}, "none below 0"),
-        ({"overlap": 1.5}, r"overlap must be a share in \[0, 1\], got 1.5"),
+        ({"counts": (0, -1)}, "each of counts must be a whole number at least 0, got -1"),
+        ({"overlap": 1.5}, "overlap must be a finite number at least 0 and at most 1, got 1.5"),
         ({"placement": "diagonal", "counts": (0, 3)}, "places at most 2 objects"),
         ({"placement": "diagonal", "canvas": 48}, "more than twice their size"),
     ],
@@ -243,9 +243,9 @@ def test_images_outside_the_grey_range_are_refused(value):
 def test_objects_without_ink_and_scenes_without_number_are_refused():
     with pytest.raises(ValueError, match="2 of the images hold no ink"):
         make_stamps(Digits(torch.zeros(2, 1, 28, 28), torch.zeros(2, dtype=torch.int64), "test", "", "test"), 24)
-    with pytest.raises(ValueError, match="at least one scene must be drawn, got n=0"):
+    with pytest.raises(ValueError, match="n must be a whole number at least 1, got 0"):
         draw_scenes(DIGITS, 0)
-    with pytest.raises(ValueError, match="at least one sprite"):
+    with pytest.raises(ValueError, match="n must be a whole number at least 1, got 0"):
         make_sprites(0)
 
 

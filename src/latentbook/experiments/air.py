@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentbook import checks
 from latentbook.air import AIR
 from latentbook.air_parts import TUTORIAL, AIRConfig
 from latentbook.data import Batch, Digits, load_digits
 from latentbook.experiments.air_measures import Counting, accuracy, count_log_probs, ink_control, measure
 from latentbook.experiments.plain_air import plain_scenes, plain_steps
-from latentbook.experiments.run import Run, but, finished, train_as
+from latentbook.experiments.run import SCHEDULES, Run, but, finished, train_as
 from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
 from latentbook.scenes import Layout, Scenes, draw_scenes, fresh_scenes, make_sprites
@@ -29,12 +30,16 @@ UNIFORM, DIAGONAL, THREE = Layout(), Layout(placement="diagonal"), Layout(counts
 PAIRS_TWICE = (0, 1, 2, 2)  # in training pairs are as frequent as all else: they are what is hard
 SHOWN = Layout(counts=PAIRS_TWICE)
 TO_THREE = Layout(counts=(0, 1, 2, 2, 3, 3))
+WORLDS = ("digits", "sprites")
 HELD_OUT, WATCHED = 1, 2  # seeds of the scenes that are measured, and of those that are counted during training
 
 
 @dataclass(frozen=True)
 class Config:
-    """One variant: the model, its scenes, how it is trained and measured. The defaults are those of "exact"."""
+    """One variant: the model, its scenes, how it is trained and measured. The defaults are those of "exact".
+
+    Raises ValueError for numbers out of range and choices that do not exist.
+    """
 
     model: AIRConfig = field(default_factory=AIRConfig)
     layout: Layout = SHOWN  # of the scenes of training
@@ -54,6 +59,25 @@ class Config:
     held_out: int = 5000  # scenes that are measured
     watched: int = 1000  # scenes that are counted after every epoch
     bounded: int = 200  # scenes whose probability is bounded
+
+    def __post_init__(self) -> None:
+        counts = ("scenes", "batch_size", "warm_steps", "held_out", "watched", "bounded")
+        checks.fields_fit(
+            self,
+            at_least=dict.fromkeys(counts, 1) | dict.fromkeys(("fixed", "epochs", "warmup"), 0),
+            above={"learning_rate": 0, "baseline_rate": 0, "first_prior": 0},
+            below={"warmup": 1, "first_prior": 1},
+            choices={"world": WORLDS, "schedule": SCHEDULES},
+        )
+
+    def check_sizes(self) -> None:
+        """Raises ValueError unless all scenes are as large as the model wants them; for when a run starts."""
+        for layout in (self.layout, self.measured or self.layout):
+            if layout.canvas != self.model.canvas:
+                raise ValueError(
+                    f"scenes of {layout.canvas} pixels do not fit a model of {self.model.canvas}: "
+                    "set layout.canvas, measured.canvas and model.canvas alike"
+                )
 
 
 EXACT = Config()
@@ -116,11 +140,15 @@ class Portions(Scenes):
 
     portion: int
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "portion", checks.count("portion", self.portion))  # the dataclass is frozen
+
     def __len__(self) -> int:
         return min(self.portion, len(self.labels))
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        if generator is None:
+        if checks.generator("generator", generator) is None:
             order = torch.arange(len(self))
         else:
             order = torch.randperm(len(self.labels), generator=generator)[: len(self)]
@@ -160,6 +188,7 @@ def presence_prior(config: Config) -> Schedule:
 
 def train(config: Config, digits: Digits, seed: int, device: str = "cpu", **options: Any) -> tuple[AIR, History]:
     """Train one variant as its configuration says; returns the model and its history. options: those of `train_as`."""
+    config.check_sizes()
     model = build(config, seed)
     arguments = {"floor": model.exploration}
     if config.first_prior is not None:
@@ -187,6 +216,7 @@ def run(
     variant: str, seed: int, *, config: Config, train: Digits, test: Digits, device: str = "cpu", progress: bool = True
 ) -> Run:
     """Train (unless there is nothing to train) and evaluate one seed. Its `seconds` are those of the training alone."""
+    config.check_sizes()
     if config.epochs == 0:
         scenes = draw_scenes(objects(config, train), 2 * config.held_out, config.layout, seed)
         return Run({"count_accuracy": ink_control(scenes, held_out(config, test))}, None, 0.0)
@@ -240,8 +270,8 @@ def bench(device: str = "cpu", rounds: int = 7, steps: int = 5) -> dict[str, Any
 
 
 def from_file(config: dict[str, Any]) -> AIR:
-    """A model of the configuration in a weights file, where tuples are lists."""
-    return AIR(AIRConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}))
+    """A model of the configuration in a weights file."""
+    return AIR(AIRConfig(**config))
 
 
 STATES = ("exact",)  # the variant whose trained state (seed 0) is shipped

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from latentbook import evaluation
+from latentbook import checks, evaluation
 from latentbook.air import AIR, add_up, draw_counts
 from latentbook.distributions import count_posterior
 from latentbook.scenes import Scenes, ink_boxes
@@ -20,18 +20,17 @@ PART = 500  # scenes that are looked at together
 
 @torch.no_grad()
 def count_log_probs(model: AIR, images: Tensor) -> Float[Tensor, "n counts"]:
-    """log q(n) of every scene, from posterior means."""
-    size = (model.config.steps, model.z_dim)
-    return torch.cat(
-        [count_posterior(model.attend(part, part.new_zeros(len(part), *size)).logits) for part in images.split(PART)]
-    )
+    """log q(n) of every scene, from posterior means. Raises ValueError for images that the model does not take."""
+    noise = model.prior_mean.new_zeros(PART, model.config.steps, model.z_dim)
+    parts = checks.as_tensor("images", images).split(PART)
+    return torch.cat([count_posterior(model.attend(part, noise[: len(part)]).logits) for part in parts])
 
 
 class Counting:
     """A hook that counts the objects of held-out scenes after every epoch, with the steps and seconds of training so far."""
 
     def __init__(self, scenes: Scenes):
-        self.scenes = scenes
+        self.scenes = checks.kind("scenes", scenes, Scenes, "draw_scenes makes them")
         self.accuracy: list[float] = []
         self.steps: list[int] = []
         self.seconds: list[float] = []
@@ -54,19 +53,39 @@ class Counting:
 
 
 def crossing(accuracies: Sequence[float], reached: float = REACHED, kept: float = KEPT) -> int | None:
-    """The first evaluation at or above `reached` after which none falls below `kept`; None where there is none."""
+    """The first evaluation at or above `reached` after which none falls below `kept`; None where there is none.
+
+    Raises ValueError for accuracies outside [0, 1].
+    """
+    accuracies = [checks.number("each accuracy", value, 0, 1) for value in accuracies]
     low = [i for i, value in enumerate(accuracies) if value < kept]
     start = low[-1] + 1 if low else 0
     return next((i for i in range(start, len(accuracies)) if accuracies[i] >= reached), None)
 
 
 def accuracy(seen: Int[Tensor, " n"], true: Int[Tensor, " n"]) -> float:
-    """The share of scenes whose objects are counted right."""
+    """The share of scenes whose objects are counted right. Raises ValueError unless both are counts [n]."""
+    seen, true = counted(seen, true)
     return float((seen == true).float().mean())
 
 
+def counted(seen: Tensor, true: Tensor) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Two counts of the same scenes, as int64. Raises ValueError unless both are whole numbers [n] of at least 0."""
+    seen = checks.class_numbers("seen", seen)
+    true = checks.class_numbers("true", true, len(seen))
+    for name, counts in (("seen", seen), ("true", true)):
+        if counts.amin() < 0:
+            raise ValueError(f"{name} must be counts of at least 0, got {int(counts.amin())}")
+    return seen, true
+
+
 def confusion(seen: Int[Tensor, " n"], true: Int[Tensor, " n"], most: int) -> dict[str, float]:
-    """Of the scenes with so many objects, the share that is seen as 0 to `most`; and of all, that seen as too few, too many."""
+    """Of the scenes with so many objects, the share that is seen as 0 to `most`; and of all, that seen as too few, too many.
+
+    Raises ValueError unless both are counts [n], those seen of at most `most`.
+    """
+    most = checks.count("most", most, 0)
+    seen, true = counted(checks.class_numbers("seen", seen, classes=most + 1), true)
     shares = {
         f"count_{n}_seen_as_{m}": float((seen[true == n] == m).float().mean())
         for n in true.unique().tolist()
@@ -74,6 +93,21 @@ def confusion(seen: Int[Tensor, " n"], true: Int[Tensor, " n"], most: int) -> di
     }
     too_few, too_many = (float(wrong.float().mean()) for wrong in (seen < true, seen > true))
     return shares | {"undercounts": too_few, "overcounts": too_many}
+
+
+def boxes_and_counts(
+    found: Tensor, counts: Tensor, boxes: Tensor, true: Tensor
+) -> tuple[Float[Tensor, "n steps 4"], Int[Tensor, " n"], Float[Tensor, "n slots 4"], Int[Tensor, " n"]]:
+    """Found boxes and true ones, in one precision, with how many of each count.
+
+    Raises ValueError unless there are as many of each as scenes, none of the boxes is NaN, and none of the counts too large.
+    """
+    found, boxes = checks.as_tensor("found", found), checks.as_tensor("boxes", boxes)
+    n = checks.same_length(found=found, counts=counts, boxes=boxes, true=true)
+    found = checks.finite("found", found, (n, "steps", 4), checks.float_type(found))
+    boxes = checks.finite("boxes", boxes.to(found), (n, "slots", 4), found.dtype)
+    counts = checks.class_numbers("counts", counts, n, found.shape[1] + 1).to(found.device)
+    return found, counts, boxes, checks.class_numbers("true", true, n, boxes.shape[1] + 1).to(found.device)
 
 
 def matched_iou(
@@ -85,14 +119,15 @@ def matched_iou(
     """The mean intersection over union of true boxes with found ones, in the pairs that make its sum the largest in each scene.
 
     Of found boxes the first `counts` count, of true ones the first `true`; what has no partner is not in the mean (but in
-    under- and overcounts). 0 where there are no pairs at all.
+    under- and overcounts). 0 where there are no pairs at all. Raises as `boxes_and_counts`.
     """
     from scipy.optimize import linear_sum_assignment  # slow to import, as is torchvision, and only measuring needs them
     from torchvision.ops import box_iou
 
+    found, counts, boxes, true = boxes_and_counts(found, counts, boxes, true)
     total, pairs = 0.0, 0
     for i in ((counts > 0) & (true > 0)).nonzero().flatten().tolist():
-        iou = box_iou(found[i, : counts[i]], boxes[i, : true[i]].to(found)).nan_to_num(0).cpu().numpy()
+        iou = box_iou(found[i, : counts[i]], boxes[i, : true[i]]).nan_to_num(0).cpu().numpy()
         rows, columns = linear_sum_assignment(iou, maximize=True)
         total, pairs = total + float(iou[rows, columns].sum()), pairs + len(rows)
     return total / max(pairs, 1)
@@ -105,9 +140,10 @@ def first_seen(
     true: Int[Tensor, " n"],
 ) -> tuple[Float[Tensor, "pairs 2"], Float[Tensor, "pairs 2"]]:
     """Of scenes with two objects, both counted: the middles (x, y) in pixels of the object nearest to the first window, and of
-    the other."""
+    the other. Raises as `boxes_and_counts`."""
+    windows, counts, boxes, true = boxes_and_counts(windows, counts, boxes, true)
     pairs = (counts == 2) & (true == 2)
-    look, middles = ((part[..., :2] + part[..., 2:]) / 2 for part in (windows[pairs, 0], boxes[pairs, :2].to(windows)))
+    look, middles = ((part[..., :2] + part[..., 2:]) / 2 for part in (windows[pairs, 0], boxes[pairs, :2]))
     first = (middles - look.unsqueeze(1)).norm(dim=2).argmin(1)
     row = torch.arange(len(first), device=first.device)
     return middles[row, first], middles[row, 1 - first]
@@ -121,6 +157,7 @@ def looks(model: AIR, scenes: Scenes) -> dict[str, float]:
     matched pairs; policy_x, policy_y: how far right and down of the other the first object seen stands on average, in pixels
     (0 where no two objects are seen); squared_error: of a scene painted again, summed over its pixels.
     """
+    checks.kind("scenes", scenes, Scenes, "draw_scenes makes them")
     windows, pasted, counts, errors = [], [], [], []
     for part in scenes.images.split(PART):
         seen = model.infer(part)
@@ -151,6 +188,8 @@ def bounds(model: AIR, images: Tensor, generator: torch.Generator, samples: int 
 @torch.no_grad()
 def measure(model: AIR, scenes: Scenes, bounded: int, generator: torch.Generator) -> dict[str, float]:
     """All figures of one model on held-out scenes; the bounds on the first `bounded` of them."""
+    bounded = checks.count("bounded", bounded)
+    checks.kind("scenes", scenes, Scenes, "draw_scenes makes them")
     log_q = count_log_probs(model.eval(), scenes.images)
     seen, drawn = log_q.argmax(1), draw_counts(log_q.exp(), generator)
     return {
@@ -164,5 +203,7 @@ def measure(model: AIR, scenes: Scenes, bounded: int, generator: torch.Generator
 
 def ink_control(train: Scenes, test: Scenes) -> float:
     """The accuracy of a count that a logistic regression with true counts reads off nothing but the sum of all pixels."""
+    for name, scenes in (("train", train), ("test", test)):
+        checks.kind(name, scenes, Scenes, "draw_scenes makes them")
     ink, held_out = (scenes.images.flatten(1).sum(1, keepdim=True) for scenes in (train, test))
     return evaluation.probe(ink, train.labels, held_out, test.labels)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentbook import evaluation
+from latentbook import checks, evaluation
 from latentbook.conditional_vae import UNLABELLED, ConditionalVAE, ConditionalVAEConfig, check_classes
 from latentbook.data import Digits, load_digits
 from latentbook.distributions import check_temperature, gumbel_softmax, one_hot
 from latentbook.experiments.plain import plain_conditional_steps
-from latentbook.experiments.run import Run, finished, steps_of, train_as
+from latentbook.experiments.run import SCHEDULES, Run, finished, steps_of, train_as
 from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
 from latentbook.training import History, Hook, TrainingRun, initialise
@@ -27,7 +27,10 @@ THRESHOLD = 206.0
 
 @dataclass(frozen=True)
 class Config:
-    """One variant: the model and how it is trained. The defaults are the tutorial's, on the whole training set."""
+    """One variant: the model and how it is trained. The defaults are the tutorial's, on the whole training set.
+
+    Raises ValueError for numbers out of range and a schedule that does not exist.
+    """
 
     model: ConditionalVAEConfig = field(default_factory=ConditionalVAEConfig)
     share: float = 1.0  # of the training set, stratified by label; the tutorial takes half
@@ -44,6 +47,17 @@ class Config:
     smoothness_weight: float = 25.0
     last_temperature: float = 0.0  # > 0: the temperature falls to it geometrically over the steps
     probe_examples: int = 60_000  # training codes that the probes are fitted on
+
+    def __post_init__(self) -> None:
+        weights = [name for name in vars(self) if name.endswith("_weight")]
+        least = {"labelled": 0, "epochs": 0, "batch_size": 1, "last_temperature": 0, "probe_examples": 1}
+        checks.fields_fit(
+            self,
+            at_least=least | dict.fromkeys(weights, 0),
+            above={"share": 0, "learning_rate": 0},
+            at_most={"share": 1},
+            choices={"schedule": SCHEDULES},
+        )
 
 
 ORIGINAL = Config(share=0.5)

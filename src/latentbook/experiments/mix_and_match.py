@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentbook import evaluation
+from latentbook import checks, evaluation
 from latentbook.data import Digits, load_digits
 from latentbook.experiments.plain import plain_steps
-from latentbook.experiments.run import Run, finished, train_as
+from latentbook.experiments.run import SCHEDULES, Run, finished, train_as
 from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
 from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
@@ -29,7 +29,10 @@ THRESHOLD = 140.0
 
 @dataclass(frozen=True)
 class Config:
-    """One variant: the model and how it is trained. The defaults are the original tutorial's."""
+    """One variant: the model and how it is trained. The defaults are the original tutorial's.
+
+    Raises ValueError for numbers out of range and a schedule that does not exist.
+    """
 
     model: MixAndMatchConfig = field(default_factory=MixAndMatchConfig)
     deterministic: bool = False  # the Completer: no latent at all
@@ -44,6 +47,14 @@ class Config:
     kl_slope: float = 0.002
     curriculum_steps: int = 0  # alpha falls from hidden_dim (no perturbation) to the model's alpha over so many steps
     samples: int = 18  # completions of each test digit, as in the original's figure
+
+    def __post_init__(self) -> None:
+        checks.fields_fit(
+            self,
+            at_least={"epochs": 1, "batch_size": 1, "kl_weight": 0, "curriculum_steps": 0, "samples": 2},
+            above={"learning_rate": 0, "kl_slope": 0},
+            choices={"schedule": SCHEDULES},
+        )
 
 
 BATCH_MASK = Config(MixAndMatchConfig(mask_per="batch"))
@@ -105,7 +116,15 @@ def completions(model: nn.Module, condition: Tensor, samples: int, generator: to
 
 
 def paste(top: Tensor, condition: Tensor) -> Tensor:
-    """Whole images [n, 1, 28, 28]: completed tops with the true bottoms under them."""
+    """Whole images [n, 1, 28, 28]: completed tops with the true bottoms under them.
+
+    Raises ValueError unless there is a bottom [..., 284] to every top [..., 500].
+    """
+    if top.shape[:-1] != condition.shape[:-1] or top.shape[-1] + condition.shape[-1] != 784:
+        raise ValueError(
+            f"top [..., pixels] and condition [..., the other pixels of 784] must be of the same images, got "
+            f"{list(top.shape)} and {list(condition.shape)}"
+        )
     return torch.cat((top, condition), dim=-1).view(-1, 1, 28, 28)
 
 

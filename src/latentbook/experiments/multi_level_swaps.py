@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from latentbook import evaluation
+from latentbook import checks, evaluation
 from latentbook.data import Digits
 from latentbook.distributions import DiagonalGaussian, standard_normal
 from latentbook.multi_level_vae import MultiLevelVAE
@@ -23,8 +23,13 @@ def evidence_sets(
 ) -> Int[Tensor, "m k"]:
     """For each wanted class, the indices of k different images of it, drawn at random, never the `scored` one itself.
 
-    Raises ValueError for a class that has fewer than k such images.
+    Raises ValueError for a class that has fewer than k such images, and for labels or indices that are no whole numbers [n].
     """
+    k, generator = checks.count("k", k), checks.generator("generator", generator, needed=True)
+    labels = checks.class_numbers("labels", labels)
+    wanted = checks.class_numbers("wanted", wanted).to(labels.device)
+    if scored is not None:
+        scored = checks.class_numbers("scored", scored, len(wanted), len(labels)).to(labels.device)
     values, counts = torch.unique(labels, return_counts=True)
     places = torch.arange(int(counts.max()), device=labels.device)
     starts = (counts.cumsum(0) - counts).unsqueeze(1)
@@ -49,6 +54,8 @@ def evidence_sets(
 
 def other_classes(labels: Int[Tensor, " n"], generator: torch.Generator) -> Int[Tensor, " n"]:
     """For each image a class that is not its own, all others equally likely. Raises ValueError where there is one class only."""
+    labels = checks.class_numbers("labels", labels)
+    checks.generator("generator", generator, needed=True)
     values, own = torch.unique(labels, return_inverse=True)
     if len(values) < 2:
         raise ValueError(f"a swap needs two classes, these images have only {values.tolist()}")
@@ -58,6 +65,7 @@ def other_classes(labels: Int[Tensor, " n"], generator: torch.Generator) -> Int[
 
 def gather(experts: DiagonalGaussian, sets: Int[Tensor, "m k"], model: MultiLevelVAE) -> DiagonalGaussian:
     """q(c | the images of each set) from what every image says alone: [m, class]."""
+    sets = checks.whole_numbers("sets", sets, ("m", "k")).to(experts.mean.device)
     chosen = DiagonalGaussian(experts.mean[sets.flatten()], experts.log_var[sets.flatten()])
     return model.accumulate(chosen, torch.arange(len(sets), device=sets.device).repeat_interleave(sets.shape[1]))
 
@@ -87,12 +95,25 @@ def draw_images(model: MultiLevelVAE, style: Tensor, class_code: Tensor) -> Floa
 
 @dataclass(frozen=True)
 class Swaps:
-    """Test digits drawn again as another class: where the style is from, which class was asked, on what evidence, the result."""
+    """Test digits drawn again as another class: where the style is from, which class was asked, on what evidence, the result.
+
+    Raises ValueError unless there is one of each for every source.
+    """
 
     source: Digits
     wanted: Int[Tensor, " n"]
     evidence: Int[Tensor, "n k"]
     images: Float[Tensor, "n 1 28 28"]
+
+    def __post_init__(self) -> None:
+        n = checks.same_length(source=self.source, wanted=self.wanted, evidence=self.evidence, images=self.images)
+        found = {
+            "wanted": checks.class_numbers("wanted", self.wanted, n),
+            "evidence": checks.whole_numbers("evidence", self.evidence, (n, "k")),
+            "images": checks.shaped("images", checks.as_tensor("images", self.images), (n, 1, "height", "width")),
+        }
+        for name, part in found.items():
+            object.__setattr__(self, name, part)  # the dataclass is frozen
 
     def follows(self) -> tuple[Tensor, Tensor]:
         """Does the judge see the class of the evidence, and does it see that of the style's source? Two bool [n]."""
@@ -112,11 +133,18 @@ def swap(model: MultiLevelVAE, test: Digits, k: int, generator: torch.Generator,
     return Swaps(test, wanted, sets, draw_images(model, s, c))
 
 
+def grey_images(images: Tensor) -> Float[Tensor, "n 1 height width"]:
+    """Pictures whose shape is measured, as floats. Raises ValueError unless they are [n, 1, height, width] in [0, 1], no NaN."""
+    images = checks.as_tensor("images", images)
+    return checks.grey("images", images, ("n", 1, "height", "width"), checks.float_type(images))
+
+
 def slant(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, " n"]:
     """How far a digit leans: the shear mu_11 / mu_02 of its ink in pixels a row, positive to the right, 0 for a blank image.
 
-    An upright stroke sheared by t has slant t exactly; it is what "deskewing" a digit removes.
+    An upright stroke sheared by t has slant t exactly; it is what "deskewing" a digit removes. Raises as `grey_images`.
     """
+    images = grey_images(images)
     ink, (n, _, rows, columns) = images.clamp(min=0).squeeze(1), images.shape
     up = -torch.arange(rows, device=images.device, dtype=images.dtype).view(1, -1, 1)
     right = torch.arange(columns, device=images.device, dtype=images.dtype).view(1, 1, -1)
@@ -131,15 +159,19 @@ def thickness(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, " n"]:
 
     The outline of a grey image is its total variation (the coarea formula), so a stroke that is only fainter keeps its
     width; for the same reason strokes of less than two pixels, which are grey throughout, all measure about two.
+    Raises as `grey_images`.
     """
-    ink = nn.functional.pad(images.clamp(min=0).squeeze(1), (1, 1, 1, 1))
+    ink = nn.functional.pad(grey_images(images).clamp(min=0).squeeze(1), (1, 1, 1, 1))
     a, b, c, d = ink[:, :-1, :-1], ink[:, :-1, 1:], ink[:, 1:, :-1], ink[:, 1:, 1:]  # the corners between four pixels
     outline = 0.5 * ((b + d - a - c).square() + (c + d - a - b).square()).sqrt().sum((1, 2))
     return 2 * ink.sum((1, 2)) / outline.clamp(min=1e-6)
 
 
 def correlation(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
-    """Pearson's correlation; 0 where one of the two does not vary."""
+    """Pearson's correlation; 0 where one of the two does not vary. Raises ValueError unless both are finite numbers [n]."""
+    a, b = (checks.as_tensor(name, part) for name, part in (("a", a), ("b", b)))
+    n = checks.same_length(a=a, b=b)
+    a, b = (checks.finite(name, part, (n,), torch.float64) for name, part in (("a", a), ("b", b)))
     a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
     scale = a.norm() * b.norm()
     return float(a @ b / scale) if scale > 1e-9 * len(a) else 0.0
@@ -147,6 +179,7 @@ def correlation(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
 
 def kept(swaps: Swaps, n: int) -> dict[str, float]:
     """What the first n swaps keep of their style source, and what they take from the first image of their evidence."""
+    n = checks.count("n", n)
     drawn, source = swaps.images[:n], swaps.source.images[:n]
     first = swaps.source.images[swaps.evidence[:n, 0]]
     found = {}

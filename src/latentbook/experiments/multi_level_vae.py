@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentbook import evaluation
+from latentbook import checks, evaluation
 from latentbook.data import Batch, Digits, load_digits
 from latentbook.distributions import DiagonalGaussian, product_of_experts
 from latentbook.experiments.multi_level_swaps import codes, draw, draw_images, generated, kept, place, swap
 from latentbook.experiments.multi_level_table import table
 from latentbook.experiments.plain_multi_level import accumulate_by_dictionary, plain_multi_level_steps
-from latentbook.experiments.run import Run, but, finished, train_as
+from latentbook.experiments.run import SCHEDULES, Run, but, finished, train_as
 from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
 from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
@@ -31,7 +31,10 @@ EVIDENCE = (1, 2, 5, 10)  # how many images of the class a swap is given
 
 @dataclass(frozen=True)
 class Config:
-    """One variant: the model and how it is trained and measured. The defaults are this book's, not the reproduction's."""
+    """One variant: the model and how it is trained and measured. The defaults are this book's, not the reproduction's.
+
+    Raises ValueError for numbers out of range and a schedule that does not exist.
+    """
 
     model: MultiLevelVAEConfig = field(default_factory=MultiLevelVAEConfig)
     epochs: int = 30
@@ -50,6 +53,16 @@ class Config:
     swaps: int = 5000  # swapped images whose slant and thickness are measured
     probe_examples: int = 20_000  # training codes that the probes are fitted on
     table_iterations: int = 0  # > 0: the published table's columns too, its classifiers trained for so many batches
+
+    def __post_init__(self) -> None:
+        weights = [name for name in vars(self) if name.endswith("_weight")]
+        least = {"epochs": 0, "batch_size": 1, "hold_out": 0, "swaps": 1, "probe_examples": 1, "table_iterations": 0}
+        checks.fields_fit(
+            self,
+            at_least=least | dict.fromkeys(weights, 0),
+            above={"learning_rate": 0, "loss_scale": 0},
+            choices={"schedule": SCHEDULES},
+        )
 
 
 # The reproduction's protocol, frozen before the first run; 100,000 batches is its classifiers' training.

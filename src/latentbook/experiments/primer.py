@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from latentbook import evaluation
+from latentbook import checks, evaluation
 from latentbook.data import Digits
 from latentbook.experiments.run import Run, finished, train_as
 from latentbook.experiments.states import States
@@ -24,7 +24,7 @@ THRESHOLD = 215.0  # nats: a little above the training mean's 206
 
 @dataclass(frozen=True)
 class Config:
-    """One variant of the primer's VAE."""
+    """One variant of the primer's VAE. Raises ValueError for numbers out of range."""
 
     model: VAEConfig = field(default_factory=VAEConfig)
     kl_weight: float = 1.0  # 1 is the ELBO; beta of the beta-VAE (Higgins et al., 2017)
@@ -32,6 +32,10 @@ class Config:
     batch_size: int = 128
     learning_rate: float = 1e-3
     schedule: ClassVar[str] = "constant"  # of every variant, so it is no choice
+
+    def __post_init__(self) -> None:
+        least = {"kl_weight": 0, "epochs": 0, "batch_size": 1}
+        checks.fields_fit(self, at_least=least, above={"learning_rate": 0})
 
 
 KL_WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

@@ -12,6 +12,8 @@ from latentbook.data import Digits
 from latentbook.schedules import Schedule, constant, one_cycle
 from latentbook.training import History, Hook, fit
 
+SCHEDULES = ("constant", "one-cycle")  # of a learning rate
+
 
 def but(config: Any, **changes: Any) -> Any:
     """A configuration with other choices; those of its `model` are told apart by name."""

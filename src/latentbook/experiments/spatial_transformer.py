@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latentbook import evaluation
+from latentbook import checks, evaluation
 from latentbook.data import Digits, load_digits
 from latentbook.experiments.plain_localisation import plain_steps
 from latentbook.experiments.run import Run, finished, train_as
 from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
-from latentbook.localisation import WINDOW, Localisation, LocalisationConfig, place
-from latentbook.spatial_transformer import image_to_window, window_to_image
+from latentbook.localisation import SLACK, WINDOW, Localisation, LocalisationConfig, place
+from latentbook.spatial_transformer import check_where, image_to_window, window_to_image
 from latentbook.training import History, TrainingRun, fit, initialise
 
 THRESHOLD_TEXT = (
@@ -26,9 +26,12 @@ THRESHOLD_TEXT = (
 THRESHOLD = 0.65
 
 
+TARGETS = ("cross_entropy", "pixels", "where")  # the terms of the loss
+
+
 @dataclass(frozen=True)
 class Config:
-    """One variant of the localisation network and how it is trained."""
+    """One variant of the localisation network and how it is trained. Raises ValueError for numbers out of range."""
 
     model: LocalisationConfig = field(default_factory=LocalisationConfig)
     target: str = "cross_entropy"  # the term of the loss that trains; the others are only watched
@@ -38,6 +41,10 @@ class Config:
     learning_rate: float = 4e-3  # at its highest
     schedule: ClassVar[str] = "one-cycle"  # of every variant, so it is no choice
     reader_epochs: int = 2  # on all untouched digits, before the network's training; 0 where the reader learns with it
+
+    def __post_init__(self) -> None:
+        least = {"examples": 1, "epochs": 0, "batch_size": 1, "reader_epochs": 0}
+        checks.fields_fit(self, at_least=least, above={"learning_rate": 0}, choices={"target": TARGETS})
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,10 @@ class Descent:
     steps: int = 100  # of Adam
     step_size: float = 0.05  # in log-scale and in halves of the canvas: a pixel a step
     examples: int = 1000
+
+    def __post_init__(self) -> None:
+        least = {"blur": 0, "steps": 1, "examples": 1}
+        checks.fields_fit(self, at_least=least, above={"start_scale": 0, "step_size": 0})
 
 
 READER = Config()
@@ -88,7 +99,7 @@ def train(
         settings = {"batch_size": config.batch_size, "seed": seed, "device": device, "progress": progress}
         fit(reader, digits, epochs=config.reader_epochs, **settings)
         reader.requires_grad_(False)
-    weights = {name: float(name == config.target) for name in ("cross_entropy", "pixels", "where")}
+    weights = {name: float(name == config.target) for name in TARGETS}
     shown = digits.take(slice(0, config.examples))
     return train_as(config, model, shown, seed, device, weights=weights, progress=progress, **options)
 
@@ -110,6 +121,7 @@ class Windows:
 
 def unplace(place: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
     """The `where` of (log scale, centre x, centre y): the inverse of `place`."""
+    place = checks.as_tensor("place", place)
     scale = place[..., :1].exp()
     return torch.cat([scale, -scale * place[..., 1:]], -1)
 
@@ -132,7 +144,13 @@ def descend(
     """Move every window by Adam so that it shows its target, by squared distance; returns its `where` after each step.
 
     blur: see `Descent`. A window whose gradient is zero from the start stays where it is.
+    Raises ValueError for pictures outside [0, 1] or of other shapes, one for each window, and numbers out of range.
     """
+    where = check_where(where)
+    n = len(where)
+    canvas = checks.grey("canvas", canvas, (n, 1, "height", "width"), where.dtype, slack=SLACK)
+    target = checks.grey("target", target, (n, 1, WINDOW, WINDOW), where.dtype)
+    Descent(steps=steps, step_size=step_size, blur=blur)  # refuses what is out of range
     moved = place(where).detach().clone().requires_grad_()
     optimizer, path = torch.optim.Adam([moved], lr=step_size), []
     for step in range(steps):
@@ -150,19 +168,32 @@ def descend(
 # Measures
 
 
+def as_judged(window: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n 1 28 28"]:
+    """A window as the judge takes it: in float32, and what rounding in the interpolation left outside [0, 1] put back."""
+    return window.float().clamp(0, 1)
+
+
 @torch.no_grad()
 def measures(canvas: Tensor, where: Tensor, true: Tensor, labels: Tensor) -> dict[str, float]:
     """How often the judge names the digit in the windows `where`, and how far they are from the true ones.
 
     missed_share: windows that hold less than half of their digit's ink. centre_error: the distance of the centres in
     pixels of the canvas. scale_error: of the log-scales, and scale_bias their mean difference (below 0: too wide).
+    Raises ValueError unless there is one of each for every square canvas, all in range.
     """
-    window, size = image_to_window(canvas, where, WINDOW), canvas.shape[-1]
+    where, true = check_where(where), check_where(true)
+    canvas = checks.as_tensor("canvas", canvas)
+    n, size = checks.same_length(canvas=canvas, where=where, true=true), canvas.shape[-1]
+    canvas = checks.grey("canvas", canvas, (n, 1, size, size), where.dtype, slack=SLACK)
+    for name, part in (("where", where), ("true", true)):
+        checks.shaped(name, part, (n, 3))
+    labels = checks.class_numbers("labels", labels, n)
+    window = image_to_window(canvas, where, WINDOW)
     covered = window_to_image(torch.ones_like(window), where, size)
     ink = (covered * canvas).sum((1, 2, 3)) / canvas.sum((1, 2, 3))
     error = place(where) - place(true)
     return {
-        "agreement": evaluation.agreement(window, labels),
+        "agreement": evaluation.agreement(as_judged(window), labels),
         "centre_error": float(error[:, 1:].norm(dim=1).mean() * size / 2),
         "scale_error": float(error[:, 0].abs().mean()),
         "scale_bias": float(error[:, 0].mean()),
@@ -183,7 +214,7 @@ def evaluate_descent(config: Descent, test: Digits, seed: int) -> dict[str, floa
     """The same figures for windows that were moved one by one."""
     test = test.take(slice(0, config.examples))
     canvas, true = Localisation().scene(test.images, torch.Generator(test.images.device).manual_seed(seed + 1))
-    start = torch.tensor([config.start_scale, 0.0, 0.0], device=canvas.device).expand(len(canvas), 3)
+    start = canvas.new_tensor([config.start_scale, 0.0, 0.0]).expand(len(canvas), 3)
     path = descend(canvas, test.images, start, config.steps, config.step_size, config.blur)
     return measures(canvas, path[-1], true, test.labels)
 
@@ -192,9 +223,9 @@ def evaluate_descent(config: Descent, test: Digits, seed: int) -> dict[str, floa
 def controls(model: Localisation, test: Digits, seed: int) -> dict[str, float]:
     """What the judge names without any window, on the whole canvas, and in the true windows, of the same scenes."""
     canvas, true = model.scene(test.images, torch.Generator(test.images.device).manual_seed(seed + 1))
-    whole = torch.tensor([1.0, 0.0, 0.0], device=canvas.device).expand(len(canvas), 3)
+    whole = canvas.new_tensor([1.0, 0.0, 0.0]).expand(len(canvas), 3)
     return {
-        f"{name}_agreement": evaluation.agreement(image_to_window(canvas, where, WINDOW), test.labels)
+        f"{name}_agreement": evaluation.agreement(as_judged(image_to_window(canvas, where, WINDOW)), test.labels)
         for name, where in (("canvas", whole), ("true_window", true))
     }
 
