@@ -48,6 +48,7 @@ exit codes:
   2  a mistake in what was asked, or data that cannot be had        130  interrupted; what was finished is kept"""
 
 
+MEANINGS = {"matmul_share": " of this machine's matrix-product peak, over our whole step"}  # after a bench's number
 MOST_SEEDS = 1000  # of one command
 LARGEST_SEED = 2**31 - 1
 OPTIONS = {  # what the library's messages call by an argument's name is an option here: --data, --download
@@ -179,11 +180,11 @@ def reproduce(options: argparse.Namespace) -> int:
     _refuse_both(options)
     configs = _configs(options, module)
     place = _tried(results.check_place, options.experiment, options.results, option="--results DIR")
+    _ask_before_starting_over(options, configs, place)
     _check_device(options.device)
     source = "offline" if options.offline else "mnist"
     found = results.data_of(*(load_digits(split, root=options.data, source=source) for split in ("train", "test")))
     waiting = _waiting(options, configs, found)
-    _ask_before_starting_over(options, configs, place)
     at_once = max(1, min(options.jobs, len(waiting)))
     threads = max(1, _cores() // at_once)
     print(f"{options.experiment}: {len(waiting)} run(s), {at_once} at a time, {threads} thread(s) each")
@@ -305,7 +306,7 @@ def execute(options: argparse.Namespace) -> int:
     under _build/executed/. A run that fails writes nothing."""
     from latentbook import notebooks
 
-    _check_installed("jupytext", "nbclient", "ipykernel")  # not after MNIST was fetched
+    _check_installed("jupytext", "nbclient", "nbformat", "ipykernel")  # not after MNIST was fetched
     for source in notebooks.sources(chapters=options.chapters):
         print(f"{source.stem}: running, profile {options.profile}", flush=True)
         say = functools.partial(print, flush=True)
@@ -492,7 +493,7 @@ def _advised(
     elsewhere = "name another --results DIR" if options.results else "record elsewhere with --results DIR"
     told, over = dict.fromkeys(text for text in clashes.values()), list(clashes)
     if document["data"] != found:  # this concerns all that is recorded: other data never stand side by side
-        over = list(dict.fromkeys([*document["variants"], *clashes]))
+        over = [name for name in _experiment(options.experiment).VARIANTS if name in {*document["variants"], *clashes}]
     command = [word for word in _without_option(options.given, "--variants") if word != "--fresh"]
     command = shlex.join(["python", "-m", "latentbook", *command, "--fresh", "--variants", ",".join(over)])
     return f"{'; '.join(told)}; {elsewhere}, or start over and keep what was there beside it: `{command}`"
@@ -622,15 +623,12 @@ def _bench_in_words(found: dict[str, Any]) -> str:
         ours, plain, ratio = (rest.pop(prefix + name) for name in ("ours_ms", "plain_ms", "ratio"))
         name = prefix.replace("_", " ").strip() or "a training step"
         times = f"ours {ours:.3g} ms, plain {plain:.3g} ms"
-        lines.append(f"  {name:16} {times}; plain / ours: {ratio:.3g} times as fast")
+        lines.append(f"  {name:16} {times}: ours is {ratio:.3g} times as fast (plain / ours)")
     for name, value in rest.items():
         if name != "experiment":
             text = f"{value:.3g}" if isinstance(value, float) else value
             lines.append(f"  {name.replace('_', ' '):20} {text}{MEANINGS.get(name, '')}")
     return "\n".join(lines)
-
-
-MEANINGS = {"matmul_share": " of this machine's matrix-product peak is reached over our whole step"}
 
 
 def _print_table(experiment: str, variants: list[str], directory: str | None) -> None:
