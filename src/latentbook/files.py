@@ -24,9 +24,9 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:  # some, such as a full disk's, name no file; others name the one that is beside it
-        if error.errno is not None:
-            error.filename, error.filename2 = str(path), None
-        raise
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import stat
+import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,13 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
         results.check_place("primer", tmp_path / "file")
     with pytest.raises(OSError, match="cannot be written"):
         put(tmp_path / "file")
+
+
+def test_git_sees_neither_locks_nor_kept_results_in_the_books_own_folder():
+    names = [".primer.json.lock", "primer.json.before-1"]
+    command = ["git", "check-ignore", *(str(results.DIRECTORY / name) for name in names)]
+    ignored = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout
+    assert [Path(line).name for line in ignored.splitlines()] == names
 
 
 def _as_another(work):
