@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -18,7 +19,9 @@ import traceback
 import warnings
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import fields, is_dataclass, replace
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -46,20 +49,39 @@ exit codes:
   2  a mistake in what was asked, or data that cannot be had        130  interrupted; what was finished is kept"""
 
 
+MEANINGS = {"matmul_share": " of this machine's matrix-product peak, over our whole step"}  # after a bench's number
+MOST_SEEDS = 1000  # of one command
+LARGEST_SEED = 2**31 - 1
+OPTIONS = {  # what the library's messages call by an argument's name is an option here: --data, --download
+    "root": "data",
+    "download": "download",
+}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     _print_any_sign()
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args(arguments)
+    options.given = arguments
     try:
         return options.command(options)
     except KeyboardInterrupt:
         print("\ninterrupted; what was finished is kept", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError) as error:
+    except ModuleNotFoundError as error:
+        extra = _extra_of(error.name or "")
+        if options.debug or not extra:
+            raise
+        needs = f"`{options.name}` needs {error.name}, which is not installed"
+        how = f'pip install "latentbook[{extra}]", or in a checkout: pip install -e ".[{extra}]"'
+        print(f"latentbook: {needs}; {how}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
         if options.debug:
             raise
-        print(f"latentbook: {error}", file=sys.stderr)
-        return 1 if isinstance(error, RuntimeError) else 2
+        print(f"latentbook: {_in_options(str(error), options)}", file=sys.stderr)
+        return 1 if isinstance(error, RuntimeError | ArithmeticError) else 2
 
 
 def parser() -> argparse.ArgumentParser:
@@ -76,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
 
     def command(function: Any, name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=function.__doc__)
-        sub.set_defaults(command=function)
+        sub.set_defaults(command=function, name=name)
         return sub
 
     def on_data(sub: argparse.ArgumentParser) -> None:
@@ -87,11 +109,14 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(reproduce, "reproduce", "train and measure the seeds of an experiment")
     sub.add_argument("experiment", nargs="?", help="its name; without one, the experiments are listed")
-    sub.add_argument("--seeds", type=seeds, default=seeds("0-4"), metavar="0-4,7", help="which seeds (default: 0-4)")
-    sub.add_argument("--variants", type=words, default=[], metavar="A,B", help="which variants (default: all)")
+    sub.add_argument("--seeds", type=seeds, action="extend", metavar="0-4,7", help="which seeds (default: 0-4)")
+    text = "which variants (default: all)"
+    sub.add_argument("--variants", type=words, action="extend", default=[], metavar="A,B", help=text)
     sub.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at the same time (default: 1)")
-    sub.add_argument("--fresh", action="store_true", help="forget what is recorded of these variants and start over")
-    sub.add_argument("--results", metavar="DIR", help="record there instead of in the book's results")
+    text = "start these variants over; what was recorded of them is kept beside the results"
+    sub.add_argument("--fresh", action="store_true", help=text)
+    sub.add_argument("--yes", action="store_true", help="do not ask before the book's own results are started over")
+    sub.add_argument("--results", type=named, metavar="DIR", help="record there instead of in the book's results")
     text = "another setting, as in model.alpha=32; needs --results"
     sub.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE", help=text)
     sub.add_argument("--offline", action="store_true", help="scikit-learn's digits instead of MNIST; needs --results")
@@ -104,15 +129,18 @@ def parser() -> argparse.ArgumentParser:
     on_device(sub)
 
     sub = command(train_judge, "train-judge", "train the independent judge again")
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--output", metavar="FILE", help="where to save the weights (default: where the book finds them)")
+    sub.add_argument("--seed", type=seed, default=0)
+    sub.add_argument(
+        "--output", type=named, metavar="FILE", help="where to save the weights (default: where the book finds them)"
+    )
     on_data(sub)
     on_device(sub)
 
     sub = command(weights, "weights", "train the shipped states of an experiment again")
     sub.add_argument("experiment", help="its name")
-    sub.add_argument("--variants", type=words, default=[], metavar="A,B", help="which of its states (default: all)")
-    sub.add_argument("--output", metavar="DIR", help="save there (default: where the book finds them)")
+    text = "which of its states (default: all)"
+    sub.add_argument("--variants", type=words, action="extend", default=[], metavar="A,B", help=text)
+    sub.add_argument("--output", type=named, metavar="DIR", help="save there (default: where the book finds them)")
     sub.add_argument("--offline", action="store_true", help="scikit-learn's digits instead of MNIST; needs --output")
     on_data(sub)
     on_device(sub)
@@ -150,25 +178,39 @@ def reproduce(options: argparse.Namespace) -> int:
         raise ValueError("--set and --offline need --results DIR: the book's results are the book's settings on MNIST")
     if unknown := [name for name in options.variants if name not in module.VARIANTS]:
         raise ValueError(f"no variant {', '.join(unknown)}; {options.experiment} has: {', '.join(module.VARIANTS)}")
+    options.seeds = sorted(set(options.seeds or seeds("0-4")))
+    _refuse_both(options)
+    configs = _configs(options, module)
+    place = _tried(results.check_place, options.experiment, options.results, option="--results DIR")
+    _ask_before_starting_over(options, configs, place)
     _check_device(options.device)
-    configs = {name: _with(module.VARIANTS[name], options.set) for name in options.variants or module.VARIANTS}
     source = "offline" if options.offline else "mnist"
     found = results.data_of(*(load_digits(split, root=options.data, source=source) for split in ("train", "test")))
     waiting = _waiting(options, configs, found)
-    threads = max(1, _cores() // options.jobs)
-    print(f"{options.experiment}: {len(waiting)} run(s), {options.jobs} at a time, {threads} thread(s) each")
+    at_once = max(1, min(options.jobs, len(waiting)))
+    threads = max(1, _cores() // at_once)
+    print(f"{options.experiment}: {len(waiting)} run(s), {at_once} at a time, {threads} thread(s) each")
+    print(f"each is recorded in {place} as it ends")
     print(f"a run counts as failed for {module.THRESHOLD_TEXT}", flush=True)
     crashed, start, forget = 0, time.perf_counter(), options.fresh
-    with _Workers(options.jobs, threads) as pool:
-        rest = (options.data, source, options.device, options.jobs == 1)
+    with _Workers(at_once, threads) as pool:
+        rest = (options.data, source, options.device, at_once == 1)
         jobs = {pool.submit(_run_one, options.experiment, v, seed, configs[v], *rest): (v, seed) for v, seed in waiting}
         for done, job in enumerate(as_completed(jobs), 1):
             (variant, seed), run = jobs[job], _outcome(job)
+            if refused := run.pop("refused", None):
+                raise ValueError(f"{variant} cannot be run like this, and nothing was recorded of it: {refused}")
             if forget:  # not before there is something to put in their place
-                results.start_over(options.experiment, list(configs), options.results)
+                if kept := results.start_over(options.experiment, list(configs), options.results):
+                    print(f"what was recorded before is kept in {kept}", flush=True)
                 forget = False
-            place = (options.experiment, variant, seed, configs[variant], found)
-            results.record(*place, directory=options.results, **run)
+            try:
+                results.record(
+                    options.experiment, variant, seed, configs[variant], found, directory=options.results, **run
+                )
+            except (OSError, ValueError):
+                print(f"{variant} seed {seed} was not recorded: {json.dumps(run)}", file=sys.stderr)
+                raise
             crashed += not run["metrics"]
             state = f"failed: {run['failed']}" if run["failed"] else "done"
             so_far = f"[{done}/{len(waiting)}, {(time.perf_counter() - start) / 60:.1f} min]"
@@ -183,12 +225,15 @@ def bench(options: argparse.Namespace) -> int:
     if not hasattr(module, "bench"):
         raise ValueError(f"{options.experiment} has nothing to time")
     _check_device(options.device)
+    import torch
+
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    say(f"{options.experiment}: our code and a plainly written one do the same work, in turns, in this process,")
+    say(f"on {options.device} with {torch.get_num_threads()} thread(s); this takes seconds to minutes ...")
+    start = time.perf_counter()
     found = module.bench(device=options.device)
-    if options.json:
-        print(json.dumps(found))
-    else:
-        for name, number in found.items():
-            print(f"{name.replace('_', ' '):20} {f'{number:.3g}' if isinstance(number, float) else number}")
+    say(f"timed in {time.perf_counter() - start:.0f} s")
+    print(json.dumps(found) if options.json else _bench_in_words(found))
     return 0
 
 
@@ -197,10 +242,11 @@ def train_judge(options: argparse.Namespace) -> int:
     from latentbook.data import load_digits
     from latentbook.experiments import judge
 
+    place = _tried(judge.check_place, options.output, option="--output FILE")
     _check_device(options.device)
     train, test = (load_digits(split, root=options.data, source="mnist") for split in ("train", "test"))
-    _, accuracy = judge.train_judge(train, test, seed=options.seed, device=options.device, path=options.output)
-    print(f"test accuracy {accuracy:.2%}")
+    _, accuracy = judge.train_judge(train, test, seed=options.seed, device=options.device, path=place)
+    print(f"test accuracy {accuracy:.2%}; written to {place}")
     return 0
 
 
@@ -209,6 +255,7 @@ def weights(options: argparse.Namespace) -> int:
     each state as its training ends."""
     from latentbook.data import load_digits
     from latentbook.experiments import EXPERIMENTS
+    from latentbook.files import check_writable
 
     module = _experiment(options.experiment)
     if not hasattr(module, "STATES"):
@@ -219,11 +266,14 @@ def weights(options: argparse.Namespace) -> int:
         raise ValueError(f"no state of {', '.join(unknown)} is shipped; {options.experiment} ships: {shipped}")
     if options.offline and not options.output:
         raise ValueError("--offline needs --output DIR: the book's states are trained on MNIST")
+    _refuse_both(options)
+    wanted = list(dict.fromkeys(options.variants or module.STATES))
+    for variant in wanted:
+        place = module.state_path(variant, options.output)
+        _tried(check_writable, place, f"the state of {variant!r}", option="--output DIR")
     _check_device(options.device)
     digits = load_digits("train", root=options.data, source="offline" if options.offline else "mnist")
-    if options.output:
-        os.makedirs(options.output, exist_ok=True)  # not after an hour of training
-    for variant in dict.fromkeys(options.variants or module.STATES):
+    for variant in wanted:
         print(f"{variant}: training seed 0", flush=True)
         path = module.save_state(variant, digits, device=options.device, directory=options.output)
         print(f"{variant}: written to {path}", flush=True)
@@ -234,7 +284,7 @@ def numbers(options: argparse.Namespace) -> int:
     """Write the measured numbers into notebooks/*.md, book/*.md and README.md (run `sync` after it), and tell what no
     marker ties to the results."""
     from latentbook import numbers as prose
-    from latentbook.experiments.results import write_whole
+    from latentbook.files import write_whole
 
     texts, found = prose.sources(), 0
     if not texts:
@@ -258,6 +308,7 @@ def execute(options: argparse.Namespace) -> int:
     under _build/executed/. A run that fails writes nothing."""
     from latentbook import notebooks
 
+    _check_installed("jupytext", "nbclient", "nbformat", "ipykernel")  # not after MNIST was fetched
     for source in notebooks.sources(chapters=options.chapters):
         print(f"{source.stem}: running, profile {options.profile}", flush=True)
         say = functools.partial(print, flush=True)
@@ -307,7 +358,7 @@ def data(options: argparse.Namespace) -> int:
     for split in splits:
         print(f"{split.split:5}  {split.source}  {len(split.labels):,} digits  sha256 {split.sha256}")
     if splits[0].source != "mnist":
-        print(f"These are scikit-learn's digits, not MNIST. {HOW_TO_GET_MNIST}")
+        print(f"These are scikit-learn's digits, not MNIST. {_in_options(HOW_TO_GET_MNIST, options)}")
     return 0
 
 
@@ -319,13 +370,32 @@ def seeds(text: str) -> list[int]:
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if last < first:
             raise argparse.ArgumentTypeError(f"seeds are like 0-4 or 0,3,7, got {text!r}")
+        if last > LARGEST_SEED or last - first >= MOST_SEEDS or len(found) >= MOST_SEEDS:
+            limits = f"at most {MOST_SEEDS} at a time, none above {LARGEST_SEED}"
+            raise argparse.ArgumentTypeError(f"seeds are {limits}, got {text[:40]!r}")
         found |= set(range(first, last + 1))
     return sorted(found)
 
 
+def seed(text: str) -> int:
+    """`7` as 7."""
+    if len(found := seeds(text)) != 1:
+        raise argparse.ArgumentTypeError(f"one seed is asked for, got {text!r}")
+    return found[0]
+
+
 def words(text: str) -> list[str]:
     """`a,b` as ["a", "b"]."""
-    return [word for word in text.split(",") if word]
+    if not (found := [word.strip() for word in text.split(",") if word.strip()]):
+        raise argparse.ArgumentTypeError(f"at least one name is asked for, as in A,B, got {text!r}")
+    return found
+
+
+def named(text: str) -> str:
+    """A path. An empty one, as an unset variable of the shell gives, would stand for the book's own."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is asked for, got none")
+    return text
 
 
 def positive(text: str) -> int:
@@ -335,15 +405,15 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def setting(text: str) -> tuple[list[str], Any]:
-    """`model.alpha=32` as (["model", "alpha"], 32); what is no Python literal stays text."""
+def setting(text: str) -> tuple[str, Any]:
+    """`model.alpha=32` as ("model.alpha", 32); what is no Python literal stays text."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"a setting is NAME=VALUE, got {text!r}")
     try:
-        return name.split("."), ast.literal_eval(value)
+        return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
-        return name.split("."), value
+        return name, value
 
 
 def _experiment(name: str) -> ModuleType:
@@ -354,14 +424,48 @@ def _experiment(name: str) -> ModuleType:
     return EXPERIMENTS[name]
 
 
-def _with(config: Any, settings: list[tuple[list[str], Any]]) -> Any:
-    """The configuration with some fields replaced, nested ones by their path."""
-    for (name, *rest), value in settings:
-        have = [field.name for field in fields(config)] if is_dataclass(config) else []
-        if name not in have:
-            raise ValueError(f"no setting {name!r}; there are: {', '.join(have) or 'none below'}")
-        config = replace(config, **{name: _with(getattr(config, name), [(rest, value)]) if rest else value})
-    return config
+def _configs(options: argparse.Namespace, module: ModuleType) -> dict[str, Any]:
+    """The configuration of each variant, with what --set asks for. Raises ValueError that names all that is wrong."""
+    configs = {name: module.VARIANTS[name] for name in options.variants or module.VARIANTS}
+    settings = dict(options.set)
+    if len(settings) < len(options.set):
+        names = [name for name, _ in options.set]
+        twice = ", ".join(sorted({name for name in names if names.count(name) > 1}))
+        raise ValueError(f"--set names {twice} more than once: give each setting one value")
+    if not settings:
+        return configs
+    from latentbook.experiments.run import check_config
+    from latentbook.experiments.settings import with_settings
+
+    problems: dict[str, list[str]] = {}
+    for variant in configs:
+        try:
+            configs[variant] = with_settings(configs[variant], settings)
+            check_config(module, configs[variant])
+        except ValueError as error:
+            problems.setdefault(str(error), []).append(variant)
+    if problems:
+        told = (f"{text} (for {_list(variants, len(configs))})" for text, variants in problems.items())
+        raise ValueError(f"--set: {'; '.join(told)}")
+    return configs
+
+
+def _list(variants: list[str], of: int) -> str:
+    """The names of some variants in a message."""
+    return "every variant" if len(variants) == of > 1 else ", ".join(variants)
+
+
+def _refuse_both(options: argparse.Namespace) -> None:
+    if options.offline and options.data is not None:
+        raise ValueError("--offline and --data ask for different digits: give one of them")
+
+
+def _tried(try_place: Any, *arguments: Any, option: str) -> Any:
+    """What `try_place` returns. Where writing will fail, raises its OSError with the option that names another place."""
+    try:
+        return try_place(*arguments)
+    except OSError as error:
+        raise type(error)(f"{error}; {option} names one") from error
 
 
 def _waiting(options: argparse.Namespace, configs: dict[str, Any], found: dict[str, str]) -> list[tuple[str, int]]:
@@ -374,14 +478,61 @@ def _waiting(options: argparse.Namespace, configs: dict[str, Any], found: dict[s
     document = results.load(options.experiment, options.results)
     if options.fresh:
         document = results.without(document, list(configs))
-    for variant, config in configs.items():
-        if problem := results.conflict(document, variant, config, found):
-            raise results.ResultsError(problem)
+    clashes = {v: text for v, config in configs.items() if (text := results.conflict(document, v, config, found))}
+    if clashes:
+        raise results.ResultsError(_advised(options, clashes, document, found))
     recorded = {variant: entry["seeds"] for variant, entry in document["variants"].items()}
     for variant in configs:
         if there := [str(seed) for seed in options.seeds if seed in recorded.get(variant, [])]:
             print(f"{variant}: recorded already and left out: seed {', '.join(there)}")
     return [(variant, seed) for variant, seed in wanted if seed not in recorded.get(variant, [])]
+
+
+def _advised(
+    options: argparse.Namespace, clashes: dict[str, str], document: dict[str, Any], found: dict[str, str]
+) -> str:
+    """What clashes, and the command as it was given with what starts over no more than that."""
+    elsewhere = "name another --results DIR" if options.results else "record elsewhere with --results DIR"
+    told, over = dict.fromkeys(text for text in clashes.values()), list(clashes)
+    if document["data"] != found:  # this concerns all that is recorded: other data never stand side by side
+        over = [name for name in _experiment(options.experiment).VARIANTS if name in {*document["variants"], *clashes}]
+    command = [word for word in _without_option(options.given, "--variants") if word != "--fresh"]
+    command = shlex.join(["python", "-m", "latentbook", *command, "--fresh", "--variants", ",".join(over)])
+    return f"{'; '.join(told)}; {elsewhere}, or start over and keep what was there beside it: `{command}`"
+
+
+def _without_option(arguments: list[str], option: str) -> list[str]:
+    """A command's words less an option and its value, in every way that argparse reads: --name V, --name=V, --na V."""
+    kept, skip = [], False
+    for word in arguments:
+        name, equals, _ = word.partition("=")
+        if skip:
+            skip = False
+        elif len(name) > 2 and option.startswith(name):
+            skip = not equals
+        else:
+            kept.append(word)
+    return kept
+
+
+def _ask_before_starting_over(options: argparse.Namespace, configs: dict[str, Any], place: Path) -> None:
+    """Have it confirmed that runs in the book's own results are forgotten. Raises ValueError where it is not."""
+    from latentbook.experiments import results
+
+    if not options.fresh or options.yes or not place.exists():
+        return
+    there = [name for name in results.load(options.experiment, options.results)["variants"] if name in configs]
+    if not there or place.resolve() != results.path_of(options.experiment).resolve():
+        return
+    what = f"--fresh starts {_list(there, 0)} over in the book's own results, {place}"
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ValueError(f"{what}: add --yes if that is meant, or record elsewhere with --results DIR")
+    try:
+        answer = input(f"{what}; what was there is kept beside it. Go on? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise ValueError("nothing was changed; --results DIR records elsewhere")
 
 
 class _Workers(ProcessPoolExecutor):
@@ -430,20 +581,32 @@ def _splits(root: str | None, source: str) -> tuple[Any, Any]:
 def _run_one(
     experiment: str, variant: str, seed: int, config: Any, root: str | None, source: str, device: str, progress: bool
 ) -> dict[str, Any]:
-    """One run in a worker. The model stays there; an exception of the run, or a NaN, comes back as its reason."""
+    """One run in a worker. The model stays there; an exception of the run, or a NaN, comes back as its reason.
+
+    A mistake that shows before any optimiser has taken a step is none of the training: it comes back as "refused".
+    """
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
     from latentbook.experiments import results
 
     start, about = time.perf_counter(), {"hardware": results.machine(device)}
     train, test = _splits(root, source)
+    begun = threading.Event()
+    hook = register_optimizer_step_post_hook(lambda *_: begun.set())
     try:
         run = _experiment(experiment).run(
             variant, seed, config=config, train=train, test=test, device=device, progress=progress
         )
         results.check_metrics(run.metrics, run.failed)
     except Exception as error:
+        mistake = isinstance(error, ValueError | TypeError | ImportError | OSError)
+        if mistake and not begun.is_set() and not isinstance(error, results.ResultsError):
+            return {"refused": str(error)}
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
         return {**about, "metrics": {}, "failed": reason, "seconds": time.perf_counter() - start}
+    finally:
+        hook.remove()
     return {**about, "metrics": run.metrics, "failed": run.failed, "seconds": run.seconds}
 
 
@@ -453,6 +616,21 @@ def _outcome(job: Future) -> dict[str, Any]:
     except BrokenProcessPool:
         message = "a worker process died (out of memory?); what was finished is kept, go on with fewer --jobs"
         raise RuntimeError(message) from None
+
+
+def _bench_in_words(found: dict[str, Any]) -> str:
+    """What was timed, one line a pair: `name_ours_ms`, `name_plain_ms` and `name_ratio`, without a name for a whole step."""
+    rest, lines = dict(found), [f"{found['experiment']}: medians of several rounds"]
+    for prefix in [name.removesuffix("ratio") for name in found if name.endswith("ratio")]:
+        ours, plain, ratio = (rest.pop(prefix + name) for name in ("ours_ms", "plain_ms", "ratio"))
+        name = prefix.replace("_", " ").strip() or "a training step"
+        times = f"ours {ours:.3g} ms, plain {plain:.3g} ms"
+        lines.append(f"  {name:16} {times}: ours is {ratio:.3g} times as fast (plain / ours)")
+    for name, value in rest.items():
+        if name != "experiment":
+            text = f"{value:.3g}" if isinstance(value, float) else value
+            lines.append(f"  {name.replace('_', ' '):20} {text}{MEANINGS.get(name, '')}")
+    return "\n".join(lines)
 
 
 def _print_table(experiment: str, variants: list[str], directory: str | None) -> None:
@@ -474,7 +652,7 @@ def _check_device(device: str) -> None:
     import torch
 
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except Exception as error:
         why = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used here ({why}); try --device cpu") from None
@@ -485,6 +663,35 @@ def _print_any_sign() -> None:
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "encoding", None) and codecs.lookup(stream.encoding).name == "ascii":
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # names of files come back as they are
+
+
+def _in_options(message: str, options: argparse.Namespace) -> str:
+    """A message of the library with its arguments' names (`root=`) as the options that the command has for them."""
+    for argument, option in OPTIONS.items():
+        if hasattr(options, option):
+            message = re.sub(rf"\b{argument}=(?:True\b)?", f"--{option}", message)
+    return message
+
+
+def _check_installed(*modules: str) -> None:
+    """Raises ModuleNotFoundError for a module that is missing, without importing any."""
+    for name in modules:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def _extra_of(module: str) -> str | None:
+    """The extra that brings a module, as the package's metadata has it; None for a module that no extra names."""
+    try:
+        requirements = metadata.requires("latentbook") or []
+    except metadata.PackageNotFoundError:
+        return None
+    for requirement in requirements:
+        name = re.match(r"[\w.-]+", requirement)
+        extra = re.search(r"extra\s*==\s*[\"']([^\"']+)", requirement)
+        if name and extra and re.sub(r"[-_.]+", "_", name[0]).lower() == module.split(".")[0].lower():
+            return extra[1]
+    return None
 
 
 def _cores() -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import uuid
 from pathlib import Path
 
@@ -21,6 +23,10 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:  # some, such as a full disk's, name no file; others name the one that is beside it
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -32,16 +38,31 @@ def check_writable(path: str | Path, what: str = "the result") -> None:
     the OSError (PermissionError, NotADirectoryError, ...) that the writing would end in; both say what to do.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{what} cannot be written to {path}, which is a folder: name a file in it")
     try:
+        if path.is_dir():
+            raise IsADirectoryError(f"{what} cannot be written to {path}, which is a folder: name a file in it")
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{above} is a file")
+        if _kept_by_its_owner(path):
+            raise PermissionError(errno.EPERM, "only its owner may replace it in this folder")
         partial = _beside(path)
         partial.touch(exist_ok=False)
         partial.unlink()
+    except IsADirectoryError:
+        raise
     except OSError as error:
         raise type(error)(
             f"{what} cannot be written to {path} ({error.strerror or error}): name another place, or make this one writable"
         ) from error
+
+
+def _kept_by_its_owner(path: Path) -> bool:
+    """Whether a file is somebody else's in a folder like /tmp, where all may write but nobody may replace another's file."""
+    if os.name != "posix" or not path.exists():
+        return False
+    folder = path.parent.stat()
+    return bool(folder.st_mode & stat.S_ISVTX) and os.geteuid() not in (0, folder.st_uid, path.stat().st_uid)
 
 
 def _beside(path: Path) -> Path:

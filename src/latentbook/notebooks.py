@@ -21,10 +21,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from latentbook.experiments import results
+from latentbook.files import check_writable
 from latentbook.profiles import Profile
 
 PACKAGE = Path(__file__).resolve().parent
@@ -84,6 +86,7 @@ def execute(
     facts = _digits(profile, data, allow_offline)
     in_place = profile == "full" and facts["source"] == "mnist"
     target = (source.parent if in_place else source.parent.parent / "_build" / "executed") / f"{source.stem}.ipynb"
+    check_writable(target, "the executed notebook")
     notebook, start = read(source), time.perf_counter()
     variables = {"LATENTBOOK_PROFILE": profile} | ({"LATENTBOOK_DATA": str(Path(data).resolve())} if data else {})
     _run(notebook, source, variables, report)
@@ -130,8 +133,11 @@ def sync(root: str | Path = ".", chapters: Sequence[str] = ()) -> tuple[list[Pat
 def tidy(root: str | Path = ".", write: bool = True) -> list[str]:
     """Lay out the code cells of the sources with ruff, narrow enough for the page; returns the files that need it.
 
-    Cells with a magic are left alone, as ruff reads Python only. Raises NotebookError for code that does not parse.
+    Cells with a magic are left alone, as ruff reads Python only. Raises NotebookError for code that does not parse,
+    ModuleNotFoundError without ruff.
     """
+    if find_spec("ruff") is None:
+        raise ModuleNotFoundError("No module named 'ruff'", name="ruff")
     untidy = []
     for source in sources(root):
         text = source.read_text(encoding="utf-8")

@@ -2,14 +2,17 @@
 
 import argparse
 import dataclasses
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import types
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,6 +52,12 @@ def run(variant, seed, *, config, train, test, device, progress):
     time.sleep(config.wait * seed)
     if config.mode == "raise":
         raise ArithmeticError(f"no luck with seed {seed}")
+    if config.mode == "refuse":
+        raise ValueError("no such mode")
+    if config.mode == "diverge":
+        import torch
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).step()
+        raise ValueError("no such scale")
     if config.mode == "die":
         import os
         os._exit(9)
@@ -159,6 +168,28 @@ def test_seeds(text, found):
     assert cli.seeds(text) == found
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--seeds", "0-99999999999", "at most 1000 at a time"),
+        ("--seeds", "0-999,1000-1999", "at most 1000 at a time"),
+        ("--seeds", "2147483648", "none above 2147483647"),
+        ("--variants", "", "at least one name"),
+        ("--variants", ",", "at least one name"),
+        (
+            "--results",
+            "",
+            "a path is asked for",
+        ),  # as an unset variable of the shell gives; it stood for the book's own
+        ("--jobs", "0", "at least 1"),
+    ],
+)
+def test_what_no_option_means_is_refused_where_it_is_read(option, value, message, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["reproduce", "primer", option, value])
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", "a", "4-0", "0-", "-1", "1,,2", "0.5"])
 def test_what_are_no_seeds(text):
     with pytest.raises(argparse.ArgumentTypeError, match="seeds are like 0-4"):
@@ -167,7 +198,7 @@ def test_what_are_no_seeds(text):
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("a=1", (["a"], 1)), ("m.a=0.5", (["m", "a"], 0.5)), ("a=word", (["a"], "word")), ("a=None", (["a"], None))],
+    [("a=1", ("a", 1)), ("m.a=0.5", ("m.a", 0.5)), ("a=word", ("a", "word")), ("a=None", ("a", None))],
 )
 def test_settings(text, found):
     assert cli.setting(text) == found
@@ -191,14 +222,44 @@ def test_settings(text, found):
         (["weights", "mix-and-match", "--offline"], "--offline needs --output DIR"),
         (["weights", "mix-and-match", "--device", "tpu9"], "device 'tpu9' cannot be used here"),
         (["numbers"], "run this in the project's folder"),
+        (
+            ["reproduce", "primer", "--results", "x", "--offline", "--data", "y"],
+            "--offline and --data ask for different",
+        ),
+        (
+            ["reproduce", "primer", "--results", "x", "--set", "epochs=1", "--set", "epochs=2"],
+            "names epochs more than once",
+        ),
+        (
+            ["reproduce", "primer", "--results", "x", "--set", "epochs=abc"],
+            "--set: epochs must be a whole number, got 'abc'",
+        ),
+        (["reproduce", "mix-and-match", "--results", "x", "--set", "model.alpha=9999"], "alpha must be"),
+        (["reproduce", "mix-and-match", "--results", "x", "--set", "schedule=cosine"], "schedule must be one of"),
+        (
+            ["reproduce", "primer", "--results", "file/x"],
+            "file is a file): name another place, or make this one writable",
+        ),
+        (
+            ["reproduce", "primer", "--results", "file"],
+            "file is a file): name another place, or make this one writable",
+        ),
+        (["weights", "mix-and-match", "--output", "file"], "file is a file): name another place"),
+        (["train-judge", "--output", "folder"], "the judge's weights cannot be written to folder, which is a folder"),
+        (["reproduce", "primer", "--device", "meta"], "device 'meta' cannot be used here"),
     ],
 )
 def test_a_mistake_gets_one_clear_line_and_exit_code_2(arguments, message, capsys, monkeypatch, tmp_path):
+    import latentbook.data
+
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(latentbook.data, "load_digits", None)  # nothing is loaded, let alone trained, before
     assert cli.main(arguments) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
-    with pytest.raises(ValueError, match=message.split(";")[0].replace("--", "..")):
+    with pytest.raises((ValueError, OSError), match=re.escape(message.split(";")[0])):
         cli.main(["--debug", *arguments])
 
 
@@ -235,14 +296,85 @@ def test_reproduce_records_every_seed_and_leaves_out_what_is_there(driver):
 def test_another_setting_is_refused_until_started_over(here):
     assert here(*TOY, "--seeds", "0,1")[0] == 0
     code, _, err = here(*TOY, "--seeds", "2", "--variants", "a", "--set", "model.alpha=8")
-    assert (
-        code == 2 and "'model': {'alpha': 64}" in err.replace("model: ", "'model': ") and "--fresh --variants a" in err
-    )
+    assert code == 2 and "model: {'alpha': 64} recorded, {'alpha': 8} now" in err
+    advice = "reproduce toy --offline --results results --seeds 2 --set model.alpha=8 --fresh --variants a`"
+    assert advice in err  # what was given, so that it starts over no more than was meant
     code, _, err = here(*TOY, "--seeds", "2", "--variants", "a", "--set", "model.alpha=8", "--fresh")
     assert code == 0, err
     variants = results.load("toy", here.results)["variants"]
     assert (variants["a"]["seeds"], variants["a"]["metrics"]["score"]) == ([2], [2.008])
     assert variants["b"]["seeds"] == [0, 1]
+    kept = json.loads((here.results / "toy.json.before-1").read_text(encoding="utf-8"))
+    assert kept["variants"]["a"]["seeds"] == [0, 1]
+
+
+def test_advice_concerns_the_clashing_variants_alone_and_all_of_them(here):
+    assert here(*TOY, "--seeds", "0")[0] == 0
+    code, _, err = here(*TOY, "--var=a,b", "--seeds", "1", "--jobs", "2", "--set", "model.alpha=32")
+    assert code == 2 and "--seeds 1 --jobs 2 --set model.alpha=32 --fresh --variants a`" in err and "'b'" not in err
+    code, _, err = here(*TOY, "--variants", "a", "--variants", "b", "--set", "wait=0.5", "--seeds", "1")
+    assert code == 2 and err.rstrip().endswith("--set wait=0.5 --seeds 1 --fresh --variants a,b`")
+
+
+def test_other_data_beside_what_is_recorded_is_refused_with_all_that_would_be_started_over(here, monkeypatch):
+    assert here(*TOY, "--seeds", "0")[0] == 0
+    monkeypatch.setattr(results, "data_of", lambda *splits: {"source": "mnist", "hash": "a" * 64})
+    code, _, err = here(*TOY, "--seeds", "0", "--variants", "b")
+    assert code == 2 and err.count("are on offline") == 1 and "name another --results DIR" in err
+    assert err.rstrip().endswith("--seeds 0 --fresh --variants a,b`")
+
+
+class Keyboard(io.StringIO):
+    """Somebody who types an answer at a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_the_books_own_results_are_started_over_when_that_was_confirmed_alone(here, monkeypatch):
+    import latentbook.data
+
+    digits = {split: load_digits(split, source="offline") for split in ("train", "test")}
+    monkeypatch.setattr(latentbook.data, "load_digits", lambda split, **_: digits[split])
+    monkeypatch.setattr(results, "DIRECTORY", here.results)
+    own = ("reproduce", "toy", "--variants", "a", "--fresh", "--seeds")
+    assert here(*own, "0")[0] == 0  # nothing was there to be forgotten
+    before = (here.results / "toy.json").read_bytes()
+    for keyboard in (io.StringIO("y\n"), Keyboard("n\n"), Keyboard("\n"), Keyboard("")):  # the first: no terminal
+        monkeypatch.setattr(sys, "stdin", keyboard)
+        code, out, err = here(*own, "1", "--results", "results/../results")  # another name of the same folder
+        assert code == 2 and "in the book's own results" in out + err and "--results DIR" in err
+        assert (here.results / "toy.json").read_bytes() == before
+    monkeypatch.setattr(sys, "stdin", Keyboard("y\n"))
+    code, out, _ = here(*own, "1")
+    assert code == 0 and f"what was recorded before is kept in {here.results / 'toy.json.before-1'}" in out
+    assert (here.results / "toy.json.before-1").read_bytes() == before
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert here(*own, "2", "--yes")[0] == 0
+    assert results.load("toy")["variants"]["a"]["seeds"] == [2] and results.names() == ["toy"]
+
+
+def test_it_says_at_the_start_where_results_are_recorded(here):
+    out = here(*TOY, "--seeds", "0", "--variants", "a", "--jobs", "9")[1]
+    assert "each is recorded in results/toy.json as it ends" in out and "1 run(s), 1 at a time" in out
+
+
+def test_a_mistake_that_shows_before_the_first_step_is_no_failed_seed(here):
+    code, _, err = here(*TOY, "--seeds", "0", "--variants", "a", "--set", "mode=refuse")
+    assert code == 2 and "a cannot be run like this, and nothing was recorded of it: no such mode" in err
+    assert not (here.results / "toy.json").exists()
+    code, out, _ = here(*TOY, "--seeds", "0", "--variants", "a", "--set", "mode=diverge")  # one that shows after it
+    assert code == 1 and "failed: ValueError: no such scale" in out
+    assert results.load("toy", here.results)["variants"]["a"]["failed"] == [0]
+
+
+def test_what_could_not_be_recorded_after_all_is_shown(here, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "results/toy.json")
+
+    monkeypatch.setattr(results, "record", full)
+    code, _, err = here(*TOY, "--seeds", "0", "--variants", "a")
+    assert code == 2 and '"score": 0.064' in err and "No space left on device: 'results/toy.json'" in err
 
 
 @pytest.mark.parametrize(
@@ -340,13 +472,26 @@ def test_weights_sees_an_output_that_cannot_be_before_it_trains(here, short, tmp
     (tmp_path / "deep").write_text("a file")
     monkeypatch.setattr(running, "fit", None)
     code, _, err = here(*short)
-    assert code == 2 and "deep" in err
+    assert code == 2 and "deep is a file" in err and "--output DIR names one" in err
 
 
-def test_bench_prints_one_json_object(here):
-    code, out, _ = here("bench", "toy", "--json")
+def test_bench_prints_one_json_object_and_says_elsewhere_what_it_does(here):
+    code, out, err = here("bench", "toy", "--json")
     assert code == 0 and json.loads(out)["ratio"] == 4.0
-    assert "plain ms" in here("bench", "toy")[1]
+    assert "our code and a plainly written one do the same work, in turns" in err and "1 thread(s)" in err
+
+
+def test_bench_says_what_its_ratios_mean(here):
+    found = {"experiment": "toy", "ours_ms": 2.0, "plain_ms": 1.0, "ratio": 0.5, "device": "cpu"}
+    parts = {"scenes_ours_ms": 10.0, "scenes_plain_ms": 21.0, "scenes_ratio": 2.1, "matmul_share": 0.25}
+    experiments.EXPERIMENTS["toy"].bench = lambda device: found | parts
+    assert here("bench", "toy")[1].splitlines() == [
+        "toy: medians of several rounds",
+        "  a training step  ours 2 ms, plain 1 ms: ours is 0.5 times as fast (plain / ours)",
+        "  scenes           ours 10 ms, plain 21 ms: ours is 2.1 times as fast (plain / ours)",
+        "  device               cpu",
+        "  matmul share         0.25 of this machine's matrix-product peak, over our whole step",
+    ]
 
 
 def test_the_experiments_are_listed(here):
@@ -396,3 +541,50 @@ def test_the_notebook_commands_pass_on_what_they_find(project, capsys, monkeypat
     assert cli.main(["check"]) == 1 and cli.main(["sync"]) == 1
     assert capsys.readouterr().out.count("run `make execute CHAPTER=01`") == 2
     assert cli.main(["execute", "02"]) == 1 and "no chapter 02; there are: 01-try" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [
+        (["check"], "jupytext", "book"),
+        (["sync"], "jupytext", "book"),
+        (["execute", "01"], "nbclient", "book"),
+        (["execute", "01"], "ipykernel", "book"),
+        (["tidy", "--check"], "ruff", "test"),
+    ],
+)
+def test_a_command_names_the_extra_that_it_needs(project, capsys, monkeypatch, command, module, extra):
+    (project / "notebooks").mkdir()
+    (project / "notebooks" / "01-try.md").write_text("---\njupytext: {formats: 'ipynb,md:myst'}\n---\n# Title\n")
+    (project / "notebooks" / "01-try.ipynb").write_text("{}")
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    assert cli.main(command) == 2
+    said = capsys.readouterr().err
+    assert f"`{command[0]}` needs {module}, which is not installed" in said and said.count("\n") == 1
+    assert f'pip install "latentbook[{extra}]"' in said and f'pip install -e ".[{extra}]"' in said
+
+
+def test_every_module_that_the_notebook_commands_import_belongs_to_an_extra_or_to_the_library():
+    imported = {"jupytext", "nbclient", "nbformat", "ipykernel", "ruff"}
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert all(re.search(rf'^    "{name}"', project, re.MULTILINE) for name in imported)
+    assert cli._extra_of("jupytext.cli") == "book" and cli._extra_of("ruff") == "test"
+    assert cli._extra_of("torch") is None and cli._extra_of("nothing") is None
+
+
+def test_a_module_that_no_extra_brings_is_no_advice(monkeypatch):
+    monkeypatch.setattr(notebooks, "check", lambda: __import__("not_a_module"))
+    with pytest.raises(ModuleNotFoundError, match="not_a_module"):
+        cli.main(["check"])
+
+
+def test_messages_name_the_option_of_the_command(capsys, monkeypatch):
+    import latentbook.data
+
+    def missing(split, **_):
+        raise FileNotFoundError("not there: pass root=, or download=True to fetch it")
+
+    monkeypatch.setattr(latentbook.data, "load_digits", missing)
+    assert cli.main(["data"]) == 2
+    said = capsys.readouterr().err
+    assert "pass --data, or" in said and "root=" not in said

@@ -19,6 +19,7 @@ from latentbook.experiments import (
     EXPERIMENTS,
     air,
     conditional_vae,
+    judge,
     mix_and_match,
     multi_level_vae,
     primer,
@@ -393,6 +394,19 @@ def test_states_that_are_not_shipped(name):
     message = f"^a trained state is shipped of {', '.join(experiment.STATES)}, not of '{other}': train it with `train`$"
     with pytest.raises(ValueError, match=message):
         experiment.load_state(other)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_a_training(train, test, tmp_path, monkeypatch):
+    monkeypatch.setattr("latentbook.experiments.run.fit", None)
+    monkeypatch.setattr(judge, "fit", None)
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(NotADirectoryError, match=r"the state of 'best' cannot be written to .*file is a file"):
+        mix_and_match.save_state("best", train, directory=tmp_path / "file")
+    with pytest.raises(IsADirectoryError, match=r"the judge's weights cannot be written to .*is a folder"):
+        judge.train_judge(train, test, path=tmp_path)
+    with pytest.raises(ValueError, match=r"variant must be one of .*best.*, got 'bset'"):
+        mix_and_match.save_state("bset", train, directory=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 # Shapes

@@ -32,6 +32,12 @@ def test_a_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path, monkeyp
     assert (tmp_path / "x").read_text(encoding="utf-8") == "old" and os.listdir(tmp_path) == ["x"]
 
 
+def test_what_cannot_be_written_is_named_by_its_own_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match=r"No space left on device: '.*/results.json'$"):
+        files.write_whole(tmp_path / "results.json", "")
+
+
 def test_a_new_file_has_the_rights_of_every_new_file(tmp_path):
     before = os.umask(0o027)
     try:
@@ -47,6 +53,8 @@ def test_a_place_is_tried_before_the_work(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OSError, match=r"weights cannot be written to .*x.*name another place"):
         files.check_writable(tmp_path / "file" / "x", "weights")
+    with pytest.raises(NotADirectoryError, match=r"/file is a file\)"):  # for a folder that is none, too
+        files.check_writable(tmp_path / "file" / "x")
     with pytest.raises(IsADirectoryError, match="is a folder: name a file in it"):
         files.check_writable(tmp_path / "new")
 

@@ -393,6 +393,15 @@ def test_the_notebooks_of_the_book_are_in_step_fresh_and_whole(pytestconfig):
     assert notebooks.check(pytestconfig.rootpath) == []
 
 
+def test_a_place_that_cannot_be_written_is_told_before_a_notebook_runs(project, monkeypatch):
+    source = project(cell("1"))
+    monkeypatch.setattr(notebooks, "_run", None)
+    (project.root / "_build").write_text("", encoding="utf-8")
+    monkeypatch.setattr(notebooks, "_digits", lambda *_: MNIST | {"source": "offline"})
+    with pytest.raises(NotADirectoryError, match=r"the executed notebook cannot be written to .*_build is a file"):
+        notebooks.execute(source, "smoke")
+
+
 def test_results_stand_where_the_notebooks_look():
     assert results.DIRECTORY == notebooks.PACKAGE / "results"
 

@@ -1,9 +1,14 @@
 """The results store: nothing half written, nothing mixed, nothing lost."""
 
+import codecs
 import json
 import multiprocessing
 import os
+import stat
+import subprocess
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -102,8 +107,9 @@ def test_metric_names_must_be_those_of_the_other_seeds(tmp_path):
 def test_runs_of_another_configuration_are_not_mixed_in(tmp_path):
     put(tmp_path)
     before = (tmp_path / "mix-and-match.json").read_bytes()
-    with pytest.raises(results.ResultsError, match=r"alpha: 64 recorded, 32 now.*--fresh --variants best"):
+    with pytest.raises(results.ResultsError, match=r"alpha: 64 recorded, 32 now.*another directory") as told:
         put(tmp_path, 1, config=Config(alpha=32))
+    assert "--fresh" not in str(told.value)  # a command that drops the caller's options would destroy other results
     assert (tmp_path / "mix-and-match.json").read_bytes() == before
     put(tmp_path, 1, variant="alpha-32", config=Config(alpha=32))
     put(tmp_path, 1)  # the tuple in the dataclass compares equal to the list in the file
@@ -111,8 +117,9 @@ def test_runs_of_another_configuration_are_not_mixed_in(tmp_path):
 
 def test_runs_on_other_data_are_not_mixed_in(tmp_path):
     put(tmp_path)
-    with pytest.raises(results.ResultsError, match=r"mnist \(aaaaaaaaaaaa\).*offline.*--fresh"):
+    with pytest.raises(results.ResultsError, match=r"mnist \(aaaaaaaaaaaa\).*offline.*another directory") as told:
         put(tmp_path, 1, variant="other", data={"source": "offline", "hash": "b" * 64})
+    assert "--fresh" not in str(told.value)
 
 
 def test_starting_over_forgets_the_named_variants_alone(tmp_path):
@@ -138,7 +145,116 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_litter(tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         put(tmp_path, 1)
     assert (tmp_path / "mix-and-match.json").read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["mix-and-match.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".mix-and-match.json.lock", "mix-and-match.json"]
+
+
+def test_starting_over_keeps_what_was_there_under_names_that_are_no_results(tmp_path):
+    put(tmp_path)
+    first = (tmp_path / "mix-and-match.json").read_bytes()
+    assert results.start_over("mix-and-match", ["best"], tmp_path) == tmp_path / "mix-and-match.json.before-1"
+    assert results.start_over("mix-and-match", ["best"], tmp_path) is None  # nothing is there
+    put(tmp_path, 1)
+    assert results.start_over("mix-and-match", ["other"], tmp_path) is None  # nothing of it is there
+    assert results.start_over("mix-and-match", ["best"], tmp_path).name == "mix-and-match.json.before-2"
+    assert (tmp_path / "mix-and-match.json.before-1").read_bytes() == first
+    assert results.names(tmp_path) == [] and list(tmp_path.glob("*.json")) == []  # no results, no package data
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    assert results.check_place("primer", tmp_path / "new" / "folder") == tmp_path / "new" / "folder" / "primer.json"
+    assert os.listdir(tmp_path / "new" / "folder") == [".primer.json.lock"]
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(NotADirectoryError, match=r"'primer' cannot be written to .*file/primer.json .*is a file"):
+        results.check_place("primer", tmp_path / "file")
+    with pytest.raises(OSError, match="cannot be written"):
+        put(tmp_path / "file")
+
+
+def test_git_sees_neither_locks_nor_kept_results_in_the_books_own_folder():
+    names = [".primer.json.lock", "primer.json.before-1"]
+    command = ["git", "check-ignore", *(str(results.DIRECTORY / name) for name in names)]
+    ignored = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout
+    assert [Path(line).name for line in ignored.splitlines()] == names
+
+
+def _as_another(work):
+    """Whether some work succeeds in a process of another user; None, or its error in words."""
+
+    def run(answer):
+        os.setgroups([])
+        os.setegid(12345)
+        os.seteuid(12345)
+        try:
+            work()
+            answer.put(None)
+        except Exception as error:
+            answer.put(f"{type(error).__name__}: {error}")
+
+    codecs.lookup("ascii")  # loads what the other user may not be able to read
+    context = multiprocessing.get_context("fork")
+    answer = context.Queue()
+    process = context.Process(target=run, args=(answer,))
+    process.start()
+    found = answer.get(timeout=60)
+    process.join()
+    return found
+
+
+@pytest.fixture
+def shared():
+    """A folder that all users may write to, outside those of pytest, which are closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        yield Path(folder)
+
+
+def test_the_lock_may_be_taken_by_all_whatever_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        put(tmp_path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / ".mix-and-match.json.lock").stat().st_mode) == 0o666
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can be another user")
+def test_a_second_user_of_the_same_folder_records_there_too(shared):
+    put(shared, 0)
+    assert _as_another(lambda: put(shared, 1)) is None
+    put(shared, 2)
+    assert results.load("mix-and-match", shared)["variants"]["best"]["seeds"] == [0, 1, 2]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can be another user")
+def test_what_a_second_user_may_not_write_is_told_when_the_place_is_tried(shared):
+    put(shared, 0)
+    lock = shared / ".mix-and-match.json.lock"
+    lock.chmod(0o600)
+    told = _as_another(lambda: results.check_place("mix-and-match", shared))
+    assert told.startswith("PermissionError") and "json.lock is not yours to write" in told and "chmod a+rw" in told
+    lock.chmod(0o666)
+    shared.chmod(0o1777)  # as /tmp: only a file's owner may replace it
+    assert "only its owner may replace it" in _as_another(lambda: results.check_place("mix-and-match", shared))
+    assert _as_another(lambda: results.check_place("primer", shared)) is None
+    shared.chmod(0o755)
+    assert "Permission denied" in _as_another(lambda: results.check_place("primer", shared))
+
+
+def test_a_lock_that_is_held_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "PATIENCE", 0)
+    with results._locked(tmp_path / "primer.json"), pytest.raises(TimeoutError, match="is in use: another process"):
+        results.check_place("primer", tmp_path)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "primer.json").write_text('{"experiment": ', encoding="utf-8")
+    with pytest.raises(results.ResultsError, match=r"primer.json is damaged .*put back a whole copy"):
+        results.load("primer", tmp_path)
+
+
+def test_the_advice_of_a_missing_file_names_the_folder(tmp_path):
+    with pytest.raises(results.ResultsError, match=r"reproduce air --results '\S+/my results'`$"):
+        results.load("air", tmp_path / "my results")
 
 
 def _record_three(directory, first):

@@ -11,24 +11,28 @@ Every list in "metrics", and "seconds" and "hardware", is aligned with "seeds". 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
-import os
 import platform
 import re
+import shlex
 import statistics
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
+
+from latentbook.files import check_writable, write_whole
 
 DIRECTORY = Path(__file__).resolve().parent.parent / "results"
 STATISTICS = ("mean", "std", "min", "max", "count", "failed")
 COLUMNS = ("seconds", "hardware")  # one entry a seed, beside the metrics
+PATIENCE = 60  # seconds to wait for the lock: it is held for as long as a small file takes to write
 
 
 class ResultsError(ValueError):
@@ -39,23 +43,35 @@ def path_of(experiment: str, directory: str | Path | None = None) -> Path:
     """Where an experiment's results stand. Raises ResultsError for a name that is not lower-case words and hyphens."""
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", experiment):
         raise ResultsError(f"an experiment's name is lower-case words joined by hyphens, got {experiment!r}")
-    return Path(directory or DIRECTORY) / f"{experiment}.json"
+    return _folder(directory) / f"{experiment}.json"
+
+
+def check_place(experiment: str, directory: str | Path | None = None) -> Path:
+    """Try now whether an experiment's runs may be recorded later, lock included; returns the file they will stand in.
+
+    Raises OSError that says what to do where they may not, so that no run is trained in vain.
+    """
+    path = path_of(experiment, directory)
+    with _locked(path):
+        return path
 
 
 def names(directory: str | Path | None = None) -> list[str]:
     """The experiments that have results, in alphabetical order."""
-    return sorted(path.stem for path in Path(directory or DIRECTORY).glob("*.json") if path.stem != "published")
+    return sorted(path.stem for path in _folder(directory).glob("*.json") if path.stem != "published")
 
 
 def load(experiment: str, directory: str | Path | None = None) -> dict[str, Any]:
-    """One experiment's results as they stand in its file. Raises ResultsError where there are none."""
+    """One experiment's results as they stand in its file. Raises ResultsError where there are none, or no JSON."""
     path = path_of(experiment, directory)
     if not path.exists():
         have = ", ".join(names(directory)) or "none"
+        there = "" if directory is None else f" --results {shlex.quote(str(directory))}"
         raise ResultsError(
-            f"no results of {experiment!r} (there are: {have}); run `python -m latentbook reproduce {experiment}`"
+            f"no results of {experiment!r} in {path.parent} (there are: {have}); "
+            f"run `python -m latentbook reproduce {experiment}{there}`"
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    return _read(path)
 
 
 def record(
@@ -74,9 +90,9 @@ def record(
 
     config: a dataclass or mapping; data: {"source", "hash"}, see `data_of`; metrics: finite numbers by name, empty or
     None for a run that ended in an exception, which then needs `failed`, the reason. The file is locked and read again
-    first, so that several processes may record at the same time.
+    first, so that several processes may record at the same time. `check_place` tries all this before a run is trained.
     Raises ResultsError for values that are not finite numbers, for metric names other than the variant's seeds have,
-    and for a configuration or data other than those recorded.
+    and for a configuration or data other than those recorded; OSError where the file cannot be written.
     """
     metrics, config, hardware = dict(metrics or {}), plain(config), dict(hardware or machine())
     check_metrics(metrics, failed)
@@ -84,7 +100,7 @@ def record(
     with _locked(path):
         document = load(experiment, directory) if path.exists() else _empty(experiment, data)
         if problem := conflict(document, variant, config, data):
-            raise ResultsError(problem)
+            raise ResultsError(f"{problem}; record it in another directory, or as another variant")
         entry = document["variants"].setdefault(variant, _no_runs())
         rest = set(entry["seeds"]) - {seed}
         if metrics and rest and set(metrics) != set(entry["metrics"]):
@@ -105,17 +121,26 @@ def record(
     return document
 
 
-def start_over(experiment: str, variants: Sequence[str], directory: str | Path | None = None) -> None:
-    """Forget the recorded runs of some variants; the file goes when none is left."""
+def start_over(experiment: str, variants: Sequence[str], directory: str | Path | None = None) -> Path | None:
+    """Forget the recorded runs of some variants; the file goes when none is left.
+
+    What stood in it is kept beside it, under a name that counts as no results; returns that file, None if nothing changed.
+    """
     path = path_of(experiment, directory)
     with _locked(path):
         if not path.exists():
-            return
-        document = without(load(experiment, directory), variants)
+            return None
+        before = _read(path)
+        document = without(before, variants)
+        if document == before:
+            return None
+        kept = next(p for n in itertools.count(1) if not (p := path.with_name(f"{path.name}.before-{n}")).exists())
+        write_whole(kept, path.read_bytes())
         if document["variants"]:
             write_whole(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
         else:
             path.unlink()
+    return kept
 
 
 def without(document: Mapping[str, Any], variants: Sequence[str]) -> dict[str, Any]:
@@ -127,16 +152,13 @@ def without(document: Mapping[str, Any], variants: Sequence[str]) -> dict[str, A
 def conflict(document: Mapping[str, Any], variant: str, config: Any, data: Mapping[str, str]) -> str | None:
     """Why a run with this configuration and data may not stand beside those recorded; None where it may."""
     experiment, recorded = document["experiment"], document["config"].get(variant)
-    again = f"python -m latentbook reproduce {experiment} --fresh"
     if document["variants"] and dict(document["data"]) != dict(data):
         was, now = (f"{d['source']} ({d['hash'][:12]})" for d in (document["data"], data))
-        return f"the results of {experiment!r} are on {was}, this run is on {now}; to start all over: `{again}`"
+        return f"the results of {experiment!r} are on {was}, this run is on {now}"
     if recorded is not None and recorded != (config := plain(config)):
         changed = sorted(k for k in recorded.keys() | config.keys() if recorded.get(k) != config.get(k))
         text = ", ".join(f"{k}: {recorded.get(k)!r} recorded, {config.get(k)!r} now" for k in changed)
-        return (
-            f"{variant!r} was recorded with other settings ({text}); to start it over: `{again} --variants {variant}`"
-        )
+        return f"{variant!r} was recorded with other settings ({text})"
     return None
 
 
@@ -173,8 +195,8 @@ def summarise(numbers: Sequence[float], statistic: str, key: str = "the numbers"
 
 def published(directory: str | Path | None = None) -> dict[str, Any]:
     """Others' figures, printed or measured on their code: {experiment: {system: {metric: value, "_source": text}}}."""
-    path = Path(directory or DIRECTORY) / "published.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path = _folder(directory) / "published.json"
+    return _read(path) if path.exists() else {}
 
 
 def data_of(*splits: Any) -> dict[str, str]:
@@ -227,24 +249,35 @@ def check_metrics(metrics: Mapping[str, Any], failed: str | None) -> None:
             )
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all: beside it first, then put in its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def _folder(directory: str | Path | None) -> Path:
+    return DIRECTORY if directory is None else Path(directory)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        with open(partial, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ResultsError(f"{path} is damaged ({error}): put back a whole copy, or use another directory") from None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a results file. It stands beside it, hidden: whoever may write there may lock, whoever came first."""
+    check_writable(path, f"the results of {path.stem!r}")
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=PATIENCE, mode=0o666)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise TimeoutError(f"{path} is in use: another process has held {lock.lock_file} for {PATIENCE} s") from None
+    except PermissionError as error:
+        raise PermissionError(
+            f"{path} cannot be locked: {lock.lock_file} is not yours to write ({error.strerror}); "
+            "its owner can allow it (chmod a+rw)"
+        ) from error
+    try:
+        yield
     finally:
-        partial.unlink(missing_ok=True)
-
-
-def _locked(path: Path) -> FileLock:
-    """A lock for one results file, kept out of the package's folder."""
-    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir()) / f"latentbook-{name}.lock", timeout=60)
+        lock.release()
 
 
 def _empty(experiment: str, data: Mapping[str, str]) -> dict[str, Any]:

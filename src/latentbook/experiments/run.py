@@ -39,6 +39,20 @@ def learning_rate(config: Any, steps: int) -> Schedule:
     raise ValueError(f"schedule must be one of constant, one-cycle, got {config.schedule!r}")
 
 
+def check_config(module: Any, config: Any) -> None:
+    """Raises ValueError for a configuration that an experiment cannot train: its model and its learning rate are made once.
+
+    module: the experiment. Both are cheap; what only the data or the training can tell is told there.
+    """
+    try:
+        if hasattr(module, "build") and hasattr(config, "model"):
+            module.build(config)
+        if hasattr(config, "schedule"):
+            learning_rate(config, max(1, config.epochs))
+    except Exception as error:  # a layer of a size that torch cannot make is a RuntimeError
+        raise ValueError(str(error)) from error
+
+
 def train_as(
     config: Any,
     model: nn.Module,

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from latentbook import evaluation
+from latentbook import checks, evaluation
 from latentbook.data import Digits
 from latentbook.experiments.run import finished
+from latentbook.files import check_writable
 from latentbook.training import History, load_weights, save_weights
 
 
@@ -46,10 +47,14 @@ class States:
         """Train seed 0 of a variant and save its state, whole or not at all; returns the file.
 
         directory: None ships it. `python -m latentbook weights EXPERIMENT` does so for all that are shipped.
+        Raises ValueError for an unknown variant, OSError, before the training, where the state cannot be saved.
         """
+        checks.choice("variant", variant, self.variants)
+        path = self.path(variant, directory)
+        check_writable(path, f"the state of {variant!r}")
         model, history = self.train(self.variants[variant], digits, 0, device, progress=progress)
         finished({}, None, history, model)  # an interrupted training ships nothing
-        path, data = self.path(variant, directory), {"source": digits.source, "hash": digits.sha256}
+        data = {"source": digits.source, "hash": digits.sha256}
         save_weights(path, model, self.bits, variant=variant, seed=0, data=data)
         return path
 
