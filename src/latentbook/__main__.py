@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
     def on_data(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--data", metavar="ROOT", help="folder of MNIST/raw (default: LATENTBOOK_DATA, the cache)")
+        sub.add_argument("--download", action="store_true", help="fetch MNIST into that folder if it is not there")
 
     def on_device(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
@@ -136,7 +137,6 @@ def parser() -> argparse.ArgumentParser:
 def reproduce(options: argparse.Namespace) -> int:
     """Train and measure the seeds of an experiment, each recorded as it ends. Seeds recorded already with the same
     configuration are left out; an interrupted command can simply be given again."""
-    from latentbook.data import load_digits
     from latentbook.experiments import EXPERIMENTS, results
 
     if options.experiment is None:
@@ -151,7 +151,7 @@ def reproduce(options: argparse.Namespace) -> int:
     _check_device(options.device)
     configs = {name: _with(module.VARIANTS[name], options.set) for name in options.variants or module.VARIANTS}
     source = "offline" if options.offline else "mnist"
-    found = results.data_of(*(load_digits(split, root=options.data, source=source) for split in ("train", "test")))
+    found = results.data_of(*(_digits(options, split, source) for split in ("train", "test")))
     waiting = _waiting(options, configs, found)
     threads = max(1, _cores() // options.jobs)
     print(f"{options.experiment}: {len(waiting)} run(s), {options.jobs} at a time, {threads} thread(s) each")
@@ -192,11 +192,10 @@ def bench(options: argparse.Namespace) -> int:
 
 def train_judge(options: argparse.Namespace) -> int:
     """Train the independent judge, a small convnet unlike any chapter's model, and save its weights."""
-    from latentbook.data import load_digits
     from latentbook.experiments import judge
 
     _check_device(options.device)
-    train, test = (load_digits(split, root=options.data, source="mnist") for split in ("train", "test"))
+    train, test = (_digits(options, split, "mnist") for split in ("train", "test"))
     _, accuracy = judge.train_judge(train, test, seed=options.seed, device=options.device, path=options.output)
     print(f"test accuracy {accuracy:.2%}")
     return 0
@@ -205,7 +204,6 @@ def train_judge(options: argparse.Namespace) -> int:
 def weights(options: argparse.Namespace) -> int:
     """Train seed 0 of the variants whose trained state is shipped with the book, as their configuration says, and save
     each state as its training ends."""
-    from latentbook.data import load_digits
     from latentbook.experiments import EXPERIMENTS
 
     module = _experiment(options.experiment)
@@ -218,7 +216,7 @@ def weights(options: argparse.Namespace) -> int:
     if options.offline and not options.output:
         raise ValueError("--offline needs --output DIR: the book's states are trained on MNIST")
     _check_device(options.device)
-    digits = load_digits("train", root=options.data, source="offline" if options.offline else "mnist")
+    digits = _digits(options, "train", "offline" if options.offline else "mnist")
     if options.output:
         os.makedirs(options.output, exist_ok=True)  # not after an hour of training
     for variant in dict.fromkeys(options.variants or module.STATES):
@@ -259,7 +257,8 @@ def execute(options: argparse.Namespace) -> int:
     for source in notebooks.sources(chapters=options.chapters):
         print(f"{source.stem}: running, profile {options.profile}", flush=True)
         say = functools.partial(print, flush=True)
-        target = notebooks.execute(source, options.profile, options.data, options.allow_offline, report=say)
+        data = {"data": options.data, "allow_offline": options.allow_offline, "download": options.download}
+        target = notebooks.execute(source, options.profile, **data, report=say)
         print(f"{source.stem}: written to {target}")
     return 0
 
@@ -297,15 +296,17 @@ def check(options: argparse.Namespace) -> int:
 
 def data(options: argparse.Namespace) -> int:
     """Tell which digits would be used here, and how to get MNIST."""
-    from latentbook.data import HOW_TO_GET_MNIST, load_digits
+    from latentbook.data import COMMAND
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said in words below
-        splits = [load_digits(split, root=options.data) for split in ("train", "test")]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        splits = [_digits(options, split) for split in ("train", "test")]
     for split in splits:
         print(f"{split.split:5}  {split.source}  {len(split.labels):,} digits  sha256 {split.sha256}")
     if splits[0].source != "mnist":
-        print(f"These are scikit-learn's digits, not MNIST. {HOW_TO_GET_MNIST}")
+        print(f"These are scikit-learn's digits, not MNIST. {COMMAND.how_to_get_mnist}")
+    for warning in told[:1]:  # the other split has the same to tell
+        print(f"{warning.message}", file=sys.stderr)
     return 0
 
 
@@ -350,6 +351,14 @@ def _experiment(name: str) -> ModuleType:
     if name not in EXPERIMENTS:
         raise ValueError(f"no experiment {name!r}; there are: {', '.join(EXPERIMENTS)}")
     return EXPERIMENTS[name]
+
+
+def _digits(options: argparse.Namespace, split: str, source: str = "auto") -> Any:
+    """A split of the digits that the options ask for, with messages that name these options."""
+    from latentbook import data
+
+    asked = {"root": options.data, "download": options.download, "wording": data.COMMAND}
+    return data.load_digits(split, source=source, **asked)
 
 
 def _with(config: Any, settings: list[tuple[list[str], Any]]) -> Any:
@@ -420,9 +429,9 @@ def _prepare(threads: int, parent: int) -> None:
 @functools.cache
 def _splits(root: str | None, source: str) -> tuple[Any, Any]:
     """The digits, loaded once a worker."""
-    from latentbook.data import load_digits
+    from latentbook.data import COMMAND, load_digits
 
-    return load_digits("train", root=root, source=source), load_digits("test", root=root, source=source)
+    return tuple(load_digits(split, root=root, source=source, wording=COMMAND) for split in ("train", "test"))
 
 
 def _run_one(
