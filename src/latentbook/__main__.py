@@ -52,10 +52,6 @@ exit codes:
 MEANINGS = {"matmul_share": " of this machine's matrix-product peak, over our whole step"}  # after a bench's number
 MOST_SEEDS = 1000  # of one command
 LARGEST_SEED = 2**31 - 1
-OPTIONS = {  # what the library's messages call by an argument's name is an option here: --data, --download
-    "root": "data",
-    "download": "download",
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
         if options.debug:
             raise
-        print(f"latentbook: {_in_options(str(error), options)}", file=sys.stderr)
+        print(f"latentbook: {error}", file=sys.stderr)
         return 1 if isinstance(error, RuntimeError | ArithmeticError) else 2
 
 
@@ -103,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
 
     def on_data(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--data", metavar="ROOT", help="folder of MNIST/raw (default: LATENTBOOK_DATA, the cache)")
+        sub.add_argument("--download", action="store_true", help="fetch MNIST into that folder if it is not there")
 
     def on_device(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
@@ -166,7 +163,6 @@ def parser() -> argparse.ArgumentParser:
 def reproduce(options: argparse.Namespace) -> int:
     """Train and measure the seeds of an experiment, each recorded as it ends. Seeds recorded already with the same
     configuration are left out; an interrupted command can simply be given again."""
-    from latentbook.data import load_digits
     from latentbook.experiments import EXPERIMENTS, results
 
     if options.experiment is None:
@@ -185,7 +181,7 @@ def reproduce(options: argparse.Namespace) -> int:
     _ask_before_starting_over(options, configs, place)
     _check_device(options.device)
     source = "offline" if options.offline else "mnist"
-    found = results.data_of(*(load_digits(split, root=options.data, source=source) for split in ("train", "test")))
+    found = results.data_of(*(_digits(options, split, source) for split in ("train", "test")))
     waiting = _waiting(options, configs, found)
     at_once = max(1, min(options.jobs, len(waiting)))
     threads = max(1, _cores() // at_once)
@@ -239,12 +235,11 @@ def bench(options: argparse.Namespace) -> int:
 
 def train_judge(options: argparse.Namespace) -> int:
     """Train the independent judge, a small convnet unlike any chapter's model, and save its weights."""
-    from latentbook.data import load_digits
     from latentbook.experiments import judge
 
     place = _tried(judge.check_place, options.output, option="--output FILE")
     _check_device(options.device)
-    train, test = (load_digits(split, root=options.data, source="mnist") for split in ("train", "test"))
+    train, test = (_digits(options, split, "mnist") for split in ("train", "test"))
     _, accuracy = judge.train_judge(train, test, seed=options.seed, device=options.device, path=place)
     print(f"test accuracy {accuracy:.2%}; written to {place}")
     return 0
@@ -253,7 +248,6 @@ def train_judge(options: argparse.Namespace) -> int:
 def weights(options: argparse.Namespace) -> int:
     """Train seed 0 of the variants whose trained state is shipped with the book, as their configuration says, and save
     each state as its training ends."""
-    from latentbook.data import load_digits
     from latentbook.experiments import EXPERIMENTS
     from latentbook.files import check_writable
 
@@ -272,7 +266,7 @@ def weights(options: argparse.Namespace) -> int:
         place = module.state_path(variant, options.output)
         _tried(check_writable, place, f"the state of {variant!r}", option="--output DIR")
     _check_device(options.device)
-    digits = load_digits("train", root=options.data, source="offline" if options.offline else "mnist")
+    digits = _digits(options, "train", "offline" if options.offline else "mnist")
     for variant in wanted:
         print(f"{variant}: training seed 0", flush=True)
         path = module.save_state(variant, digits, device=options.device, directory=options.output)
@@ -312,7 +306,8 @@ def execute(options: argparse.Namespace) -> int:
     for source in notebooks.sources(chapters=options.chapters):
         print(f"{source.stem}: running, profile {options.profile}", flush=True)
         say = functools.partial(print, flush=True)
-        target = notebooks.execute(source, options.profile, options.data, options.allow_offline, report=say)
+        data = {"data": options.data, "allow_offline": options.allow_offline, "download": options.download}
+        target = notebooks.execute(source, options.profile, **data, report=say)
         print(f"{source.stem}: written to {target}")
     return 0
 
@@ -350,15 +345,17 @@ def check(options: argparse.Namespace) -> int:
 
 def data(options: argparse.Namespace) -> int:
     """Tell which digits would be used here, and how to get MNIST."""
-    from latentbook.data import HOW_TO_GET_MNIST, load_digits
+    from latentbook.data import COMMAND
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said in words below
-        splits = [load_digits(split, root=options.data) for split in ("train", "test")]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        splits = [_digits(options, split) for split in ("train", "test")]
     for split in splits:
         print(f"{split.split:5}  {split.source}  {len(split.labels):,} digits  sha256 {split.sha256}")
     if splits[0].source != "mnist":
-        print(f"These are scikit-learn's digits, not MNIST. {_in_options(HOW_TO_GET_MNIST, options)}")
+        print(f"These are scikit-learn's digits, not MNIST. {COMMAND.how_to_get_mnist}")
+    for warning in told[:1]:  # the other split has the same to tell
+        print(f"{warning.message}", file=sys.stderr)
     return 0
 
 
@@ -468,6 +465,14 @@ def _tried(try_place: Any, *arguments: Any, option: str) -> Any:
         raise type(error)(f"{error}; {option} names one") from error
 
 
+def _digits(options: argparse.Namespace, split: str, source: str = "auto") -> Any:
+    """A split of the digits that the options ask for, with messages that name these options."""
+    from latentbook import data
+
+    asked = {"root": options.data, "download": options.download, "wording": data.COMMAND}
+    return data.load_digits(split, source=source, **asked)
+
+
 def _waiting(options: argparse.Namespace, configs: dict[str, Any], found: dict[str, str]) -> list[tuple[str, int]]:
     """The runs that are to be made, one seed of every variant before the next seed. Raises ResultsError for a clash."""
     from latentbook.experiments import results
@@ -573,9 +578,9 @@ def _prepare(threads: int, parent: int) -> None:
 @functools.cache
 def _splits(root: str | None, source: str) -> tuple[Any, Any]:
     """The digits, loaded once a worker."""
-    from latentbook.data import load_digits
+    from latentbook.data import COMMAND, load_digits
 
-    return load_digits("train", root=root, source=source), load_digits("test", root=root, source=source)
+    return tuple(load_digits(split, root=root, source=source, wording=COMMAND) for split in ("train", "test"))
 
 
 def _run_one(
@@ -663,14 +668,6 @@ def _print_any_sign() -> None:
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "encoding", None) and codecs.lookup(stream.encoding).name == "ascii":
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # names of files come back as they are
-
-
-def _in_options(message: str, options: argparse.Namespace) -> str:
-    """A message of the library with its arguments' names (`root=`) as the options that the command has for them."""
-    for argument, option in OPTIONS.items():
-        if hasattr(options, option):
-            message = re.sub(rf"\b{argument}=(?:True\b)?", f"--{option}", message)
-    return message
 
 
 def _check_installed(*modules: str) -> None:

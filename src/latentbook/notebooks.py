@@ -76,19 +76,24 @@ def execute(
     data: str | Path | None = None,
     allow_offline: bool = False,
     report: Callable[[str], None] = print,
+    download: bool = False,
 ) -> Path:
     """Run one notebook from its source and write the .ipynb whole, with its provenance; returns where it stands.
 
     Only a `full` run on MNIST is written beside the source, every other one under _build/executed/ in the same project.
     A run that fails writes nothing. Raises NotebookError for a failing cell, or a full run without MNIST unless
-    `allow_offline`; FileNotFoundError where MNIST is needed and cannot be had.
+    `allow_offline`; FileNotFoundError where MNIST is needed and cannot be had. data, download: as load_digits' root and
+    download.
     """
-    facts = _digits(profile, data, allow_offline)
+    facts = _digits(profile, data, allow_offline, download)
     in_place = profile == "full" and facts["source"] == "mnist"
     target = (source.parent if in_place else source.parent.parent / "_build" / "executed") / f"{source.stem}.ipynb"
     check_writable(target, "the executed notebook")
     notebook, start = read(source), time.perf_counter()
-    variables = {"LATENTBOOK_PROFILE": profile} | ({"LATENTBOOK_DATA": str(Path(data).resolve())} if data else {})
+    folder = data or os.environ.get("LATENTBOOK_DATA")
+    variables = {"LATENTBOOK_PROFILE": profile}
+    if folder:  # the kernel runs in another folder than this command, so a relative path would be another place there
+        variables["LATENTBOOK_DATA"] = os.path.abspath(os.path.expanduser(folder))
     _run(notebook, source, variables, report)
     _clean(notebook, source.resolve().parent.parent)
     _slim(notebook)
@@ -256,12 +261,13 @@ def results_read(notebook: Any, directory: str | Path | None = None) -> dict[str
     return {p.stem: hashlib.sha256(content(p)).hexdigest() for p in sorted(folder.glob("*.json")) if named(p.stem)}
 
 
-def _digits(profile: str, data: str | Path | None, allow_offline: bool) -> dict[str, str]:
+def _digits(profile: str, data: str | Path | None, allow_offline: bool, download: bool = False) -> dict[str, str]:
     """Source and hash of the digits that a notebook will find."""
-    from latentbook.data import load_digits
+    from latentbook.data import COMMAND, load_digits
 
     wanted = Profile(profile).source if profile != "full" or allow_offline else "mnist"
-    return results.data_of(*(load_digits(split, root=data, source=wanted) for split in ("train", "test")))
+    asked = {"root": data, "download": download, "wording": COMMAND._replace(offline=f"--profile {profile}")}
+    return results.data_of(*(load_digits(split, source=wanted, **asked) for split in ("train", "test")))
 
 
 def _device() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from latentbook.data import Batch, Digits
+from latentbook.progress import bar_options
 from latentbook.schedules import Schedule, constant
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -100,7 +100,7 @@ def fit(
     history, start = run.history, time.perf_counter() - run.history.seconds
     history.interrupted = False
     steps = -(-len(digits) // batch_size)
-    bar = tqdm(initial=history.steps, total=epochs * steps, unit="step", leave=False, **_bar_options(progress))
+    bar = tqdm(initial=history.steps, total=epochs * steps, unit="step", leave=False, **bar_options(progress))
     try:
         while len(history.epochs) < epochs:
             totals, examples = {}, 0
@@ -400,10 +400,3 @@ def check_positive(**numbers: int) -> None:
     for name, number in numbers.items():
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"{name} must be a positive int, got {number!r}")
-
-
-def _bar_options(progress: bool) -> dict[str, bool]:
-    """A bar in terminals and notebooks only; elsewhere none. TQDM_DISABLE=1 silences it anywhere."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    visible = progress and (hasattr(shell, "kernel") or sys.stderr.isatty())
-    return {} if visible else {"disable": True}

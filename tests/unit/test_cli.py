@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import types
+import warnings
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -266,7 +267,7 @@ def test_a_mistake_gets_one_clear_line_and_exit_code_2(arguments, message, capsy
 def test_no_mnist_is_told_before_anything_is_trained(capsys, monkeypatch, tmp_path):
     import latentbook.data
 
-    def missing(split, root, source):
+    def missing(split, root, source, **_):
         raise FileNotFoundError(f"MNIST is not in {root}, asked for {source}")
 
     monkeypatch.setattr(latentbook.data, "load_digits", missing)
@@ -446,7 +447,7 @@ def test_weights_trains_the_named_states_alone_and_ships_them_by_default(here, s
     import latentbook.data
 
     digits = load_digits("train", source="offline")
-    monkeypatch.setattr(latentbook.data, "load_digits", lambda split, root, source: {"mnist": digits}[source])
+    monkeypatch.setattr(latentbook.data, "load_digits", lambda split, source, **_: {"mnist": digits}[source])
     monkeypatch.setattr(mix_and_match.evaluation, "WEIGHTS", tmp_path / "weights")
     assert here("weights", "mix-and-match", "--variants", "best,best")[:2] == (
         0,
@@ -502,10 +503,74 @@ def test_data_tells_the_source_and_how_to_get_mnist(capsys, monkeypatch):
     import latentbook.data
 
     load = latentbook.data.load_digits
-    monkeypatch.setattr(latentbook.data, "load_digits", lambda split, root: load(split, source="offline"))
+    monkeypatch.setattr(latentbook.data, "load_digits", lambda split, **_: load(split, source="offline"))
     assert cli.main(["data"]) == 0
     out = capsys.readouterr().out
     assert "train  offline" in out and "not MNIST" in out and "sha256" in out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["data"],
+        ["reproduce", "primer", "--results", "results"],
+        ["weights", "mix-and-match", "--output", "weights"],
+        ["train-judge", "--output", "judge"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_named_folder_without_mnist_is_told_by_the_commands_own_options(command, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*command, "--data", "mnits"]) == 2
+    said = capsys.readouterr().err
+    assert "MNIST is not in mnits, named by --data" in said and "--download" in said and said.count("\n") == 1
+    assert "root=" not in said and "download=True" not in said
+    monkeypatch.setenv("LATENTBOOK_DATA", "elsewhere")
+    assert cli.main(command) == 2
+    said = capsys.readouterr().err
+    assert "MNIST is not in elsewhere, named by LATENTBOOK_DATA" in said and "--download" in said
+    assert not (tmp_path / "mnits").exists() and not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("choice", ["--data", "--download"])
+def test_offline_is_not_asked_for_together_with_mnist(choice, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = [choice, "there"] if choice == "--data" else [choice]
+    assert cli.main(["reproduce", "primer", "--results", "results", "--offline", *given]) == 2
+    assert f"{choice} is for MNIST, and --offline never uses it" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=f"{choice} is for MNIST, and --profile smoke never uses it"):
+        notebooks._digits("smoke", "there" if choice == "--data" else None, False, choice == "--download")
+
+
+def test_every_command_with_data_passes_download_on(monkeypatch, tmp_path):
+    import latentbook.data
+
+    asked = []
+
+    def refuse(split, **options):
+        asked.append((options["root"], options["download"]))
+        raise FileNotFoundError
+
+    monkeypatch.setattr(latentbook.data, "load_digits", refuse)
+    monkeypatch.chdir(tmp_path)
+    commands = (["data"], ["reproduce", "primer"], ["weights", "mix-and-match"], ["train-judge"])
+    for command in commands:
+        assert cli.main([*command, "--data", "there", "--download"]) == 2
+    assert asked == [("there", True)] * len(commands)
+
+
+def test_data_tells_what_is_wrong_with_the_cache(capsys, monkeypatch):
+    import latentbook.data
+
+    load = latentbook.data.load_digits
+
+    def warned(split, **_):
+        warnings.warn("not kept: the cache", stacklevel=1)
+        return load(split, source="offline")
+
+    monkeypatch.setattr(latentbook.data, "load_digits", warned)
+    assert cli.main(["data"]) == 0
+    assert capsys.readouterr().err == "not kept: the cache\n"
 
 
 @pytest.fixture
@@ -535,9 +600,14 @@ def test_the_notebook_commands_pass_on_what_they_find(project, capsys, monkeypat
     (project / "notebooks").mkdir()
     (project / "notebooks" / "01-try.md").write_text("---\njupytext: {formats: 'ipynb,md:myst'}\n---\n# Title\n")
     asked = []
-    monkeypatch.setattr(notebooks, "execute", lambda *a, report: asked.append(a) or a[0].with_suffix(".ipynb"))
-    assert cli.main(["execute", "01", "--profile", "smoke", "--data", "there"]) == 0
-    assert [(a[0].name, *a[1:]) for a in asked] == [("01-try.md", "smoke", "there", False)]
+
+    def run(source, profile, *, report, **options):
+        asked.append((source.name, profile, options))
+        return source.with_suffix(".ipynb")
+
+    monkeypatch.setattr(notebooks, "execute", run)
+    assert cli.main(["execute", "01", "--profile", "read", "--data", "there", "--download"]) == 0
+    assert asked == [("01-try.md", "read", {"data": "there", "allow_offline": False, "download": True})]
     assert cli.main(["check"]) == 1 and cli.main(["sync"]) == 1
     assert capsys.readouterr().out.count("run `make execute CHAPTER=01`") == 2
     assert cli.main(["execute", "02"]) == 1 and "no chapter 02; there are: 01-try" in capsys.readouterr().err

@@ -102,6 +102,20 @@ def test_a_full_run_is_written_beside_its_source_with_its_provenance(project, tm
     assert notebooks.sync(project.root) == ([], [])
 
 
+@pytest.mark.parametrize("by", ["data", "LATENTBOOK_DATA"])
+def test_the_kernel_looks_in_the_folder_that_was_meant_here(by, project, monkeypatch, tmp_path):
+    """It runs in the notebook's folder, where a relative path would be another."""
+    source, asked = project(cell("print(1)")), []
+    monkeypatch.setattr(notebooks, "_run", lambda notebook, source, variables, report: asked.append(variables))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in ("there", "~/there"):
+        if by == "LATENTBOOK_DATA":
+            monkeypatch.setenv(by, folder)
+        notebooks.execute(source, data=folder if by == "data" else None, report=lambda _: None)
+        assert asked.pop()["LATENTBOOK_DATA"] == str(tmp_path / "there")
+
+
 def test_a_failing_cell_leaves_the_old_notebook_and_is_shown(project):
     source = project(cell("answer = 42"), cell("raise RuntimeError('the reason')"))
     source.with_suffix(".ipynb").write_text("the old one")
@@ -133,7 +147,7 @@ def test_a_full_run_asks_for_mnist_itself_and_a_smoke_run_never_does(monkeypatch
     import latentbook.data
 
     monkeypatch.setattr(
-        latentbook.data, "load_digits", lambda split, root, source: asked.append(source) or Split(source)
+        latentbook.data, "load_digits", lambda split, source, **_: asked.append(source) or Split(source)
     )
     for arguments in (("full", None, False), ("full", None, True), ("smoke", None, False)):
         notebooks._digits(*arguments)

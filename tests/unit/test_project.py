@@ -14,7 +14,7 @@ import latentbook
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "latentbook"
 FLOORS = (
-    ("files", "checks"),
+    ("files", "checks", "progress", "downloads"),
     ("data", "scenes", "distributions", "schedules"),
     ("spatial_transformer", "nets", "air_parts", "air_objectives"),
     ("mix_and_match", "conditional_vae", "multi_level_vae", "localisation", "air", "vae"),
@@ -24,6 +24,7 @@ FLOORS = (
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
 SIDEWAYS = {  # rooms that may stand on their neighbours
+    "downloads": {"progress"},
     "scenes": {"data"},
     "experiments": {"experiments"},
     "evaluation": {"training"},

@@ -97,3 +97,8 @@ def assert_written_shapes_hold(calls: str, folder: Path) -> None:
     code = CHECKED.format(source=str(Path(latentbook.__file__).parents[1])) + calls + REFUSED
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stdout.strip() == "shapes hold", done.stderr
+
+
+def http(content: bytes, length: int | None = None) -> bytes:
+    """A server's answer, which may promise more than it holds."""
+    return b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (length or len(content)) + content

@@ -141,16 +141,17 @@ def training_set(config: Config, digits: Digits, seed: int) -> Digits:
     Raises ValueError where no digits are left.
     """
     kept = ~torch.isin(digits.labels, torch.tensor(config.hold_out, device=digits.labels.device, dtype=torch.int64))
-    shown = digits if kept.all() else digits.take(kept)
-    if config.replay:
-        order = torch.randperm(len(shown), generator=torch.Generator().manual_seed(seed))
-        whole = len(shown) // config.batch_size * config.batch_size
-        shown = Replayed(**vars(shown.take(order[:whole].to(shown.labels.device))))
-    if len(shown) == 0:
+    left = int(kept.sum())
+    if left < (config.batch_size if config.replay else 1):
         raise ValueError(
             f"no training digits are left of {len(digits)}: hold out fewer classes than {config.hold_out}, "
             f"or make batch_size={config.batch_size} smaller"
         )
+    shown = digits if kept.all() else digits.take(kept)
+    if config.replay:
+        order = torch.randperm(left, generator=torch.Generator().manual_seed(seed))
+        whole = left // config.batch_size * config.batch_size
+        shown = Replayed(**vars(shown.take(order[:whole].to(shown.labels.device))))
     return shown
 
 
