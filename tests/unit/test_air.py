@@ -602,7 +602,7 @@ def test_weights_come_back_as_they_were(tmp_path):
         ({"floor": 0.5}, r"floor must be in \[0, 0.5\)"),
         ({"scale_range": (0.0, 8.0)}, "scale_range must be positive"),
         ({"scale_range": (4.0, 8.0)}, "hold the first of where_mean"),
-        ({"temperature": 0.0}, "temperature must be positive"),
+        ({"temperature": 0.0}, "temperature must be a finite number above 0"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(choices, message):

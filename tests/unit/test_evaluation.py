@@ -233,7 +233,7 @@ def test_probe_keeps_to_itself_that_its_iterations_are_capped_and_nothing_else(m
 
 
 def test_probe_refuses_another_kind():
-    with pytest.raises(ValueError, match="kind must be linear or mlp, got 'tree'"):
+    with pytest.raises(ValueError, match="kind must be one of linear, mlp, got 'tree'"):
         probe(*codes(10, 1), *codes(10, 2), kind="tree")
 
 

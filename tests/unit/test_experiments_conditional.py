@@ -237,7 +237,7 @@ def test_the_temperature_falls_by_the_same_factor_at_every_step():
     factors = [value(step + 1) / value(step) for step in range(50)]
     assert factors == pytest.approx([0.1 ** (1 / 50)] * 50)
     for wrong in (-0.2, math.inf):
-        with pytest.raises(ValueError, match="temperature must be positive and finite"):
+        with pytest.raises(ValueError, match="temperature must be a finite number above 0"):
             conditional_vae.temperature(dataclasses.replace(config, last_temperature=wrong), 50)
 
 
