@@ -21,8 +21,17 @@ import torch
 from torch import Tensor
 
 
-def as_tensor(name: str, values: Any, hint: str = "give a tensor, an array or nested lists of numbers") -> Tensor:
-    """A tensor, an array or nested lists of numbers as a tensor; a tensor is returned as it is."""
+def as_tensor(
+    name: str,
+    values: Any,
+    hint: str = "give a tensor, an array or nested lists of numbers",
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """A tensor, an array or nested lists of numbers as a tensor; a tensor is returned as it is.
+
+    dtype: of lists of floats (None: torch's default one); device: where lists and arrays are put (None: the CPU).
+    """
     if isinstance(values, Tensor):
         return values
     if not isinstance(values, np.ndarray | np.generic | list | tuple) or isinstance(values, str):
@@ -30,14 +39,14 @@ def as_tensor(name: str, values: Any, hint: str = "give a tensor, an array or ne
     try:
         if isinstance(values, list | tuple) and any(isinstance(value, Tensor) for value in values):
             return torch.stack([as_tensor(name, value) for value in values])
-        array = np.asarray(values)
+        array = np.require(values, requirements=["C", "W"])  # torch takes no array that is flipped or read-only
         if array.dtype.kind not in "fiub":
             raise ValueError(f"they are {array.dtype}")
-        return (
-            torch.as_tensor(array)
-            if array.dtype.kind != "f" or isinstance(values, np.ndarray)
-            else torch.tensor(values)
-        )
+        if array.dtype.kind == "f" and isinstance(
+            values, list | tuple
+        ):  # a list's floats have no precision of their own
+            return torch.as_tensor(array, dtype=torch.get_default_dtype() if dtype is None else dtype, device=device)
+        return torch.as_tensor(array, device=device)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{name} must hold numbers in rows of one length ({error}): {hint}") from None
 
@@ -62,7 +71,8 @@ def in_float(name: str, values: Tensor, dtype: torch.dtype | None = None) -> Ten
         wanted = str(dtype).removeprefix("torch.")
         raise ValueError(
             f"{name} must be {wanted} here, got {values.dtype}, which {wanted} would round: "
-            f"convert it yourself, as in {name.split()[0]}.to(torch.{wanted}), or the model to {values.dtype}"
+            f"convert it yourself, as in {name.split()[0]}.to(torch.{wanted}) "
+            f"(an array: .astype({wanted!r})), or the model to {values.dtype}"
         )
     return values.to(dtype)
 
@@ -79,19 +89,38 @@ def grey(
 
     slack: so far outside may they lie, where rounding or interpolation went before.
     """
-    images = in_float(name, shaped(name, as_tensor(name, images), shape, hint), dtype)
-    low, high = images.aminmax()
+    images = in_float(name, shaped(name, as_tensor(name, images, dtype=dtype), shape, hint), dtype)
+    low, high = torch.stack(images.aminmax()).tolist()  # together: on a GPU each look at a value is a wait
     if not (low >= -slack and high <= 1 + slack):  # also false for NaN
         raise ValueError(
-            f"{name} must hold grey values in [0, 1] without NaN, got {float(low):.3g} to {float(high):.3g}: "
+            f"{name} must hold grey values in [0, 1] without NaN, got {low:.3g} to {high:.3g}: "
             "divide bytes by 255, undo a normalisation"
         )
     return images
 
 
-def finite(name: str, values: Any, shape: Sequence[int | str], dtype: torch.dtype | None = None) -> Tensor:
-    """Floats of a shape (see `shaped`), none of them NaN or infinite."""
-    values = in_float(name, shaped(name, as_tensor(name, values), shape), dtype)
+def vectors(name: str, values: Any, size: int, like: Tensor) -> Tensor:
+    """Floats [..., size], in the precision of `like` (the weights that read them); lists and arrays also on its device."""
+    values = in_float(name, as_tensor(name, values, dtype=like.dtype, device=like.device), like.dtype)
+    if values.ndim == 0 or values.shape[-1] != size:
+        raise ValueError(f"{name} must have shape [..., {size}], got {list(values.shape)}: reshape it first")
+    return values
+
+
+def finite(
+    name: str,
+    values: Any,
+    shape: Sequence[int | str],
+    dtype: torch.dtype | None = None,
+    like: Tensor | None = None,
+    hint: str = "reshape it first",
+) -> Tensor:
+    """Floats of a shape (see `shaped`), none of them NaN or infinite.
+
+    like: a tensor whose precision they take, in place of `dtype`, and lists and arrays also its device.
+    """
+    dtype, device = (dtype, None) if like is None else (like.dtype, like.device)
+    values = in_float(name, shaped(name, as_tensor(name, values, dtype=dtype, device=device), shape, hint), dtype)
     if not values.isfinite().all():
         bad = int((~values.isfinite()).sum())
         raise ValueError(
@@ -101,14 +130,19 @@ def finite(name: str, values: Any, shape: Sequence[int | str], dtype: torch.dtyp
 
 
 def class_numbers(
-    name: str, labels: Any, n: int | None = None, classes: int | None = None, missing: int | None = None
+    name: str,
+    labels: Any,
+    n: int | None = None,
+    classes: int | None = None,
+    missing: int | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Whole numbers [n], one for each example, as int64.
 
     n: how many there must be (None: at least one); classes: they must lie in 0..classes-1 (None: any will do);
-    missing: a number besides that stands where there is none.
+    missing: a number besides that stands where there is none; device: where lists and arrays are put.
     """
-    labels = as_tensor(name, labels)
+    labels = as_tensor(name, labels, device=device)
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(
             f"{name} must be whole numbers such as int64, got {labels.dtype}: use labels.long(), or argmax of one-hot rows"
@@ -120,12 +154,13 @@ def class_numbers(
         )
     labels = labels.to(torch.int64)
     if classes is not None:
-        fine = (labels >= 0) & (labels < classes) | (labels == (-1 if missing is None else missing)) & (
-            missing is not None
-        )
-        if not fine.all():
+        low, high = torch.stack(labels.aminmax()).tolist()
+        outside = low < 0 or high >= classes
+        if outside and missing is not None:
+            given = labels[labels != missing]
+            outside = bool(((given < 0) | (given >= classes)).any())
+        if outside:
             also = "" if missing is None else f", or {missing} for an example without one"
-            low, high = (int(value) for value in labels.aminmax())
             raise ValueError(f"{name} must be class numbers 0..{classes - 1}{also}, got {low}..{high}")
     return labels
 
@@ -154,6 +189,17 @@ def count(name: str, value: Any, least: int | None = 1, most: int | None = None)
     return number
 
 
+def square(name: str, value: Any) -> int:
+    """A number of pixels that fill a square image, as a plain int."""
+    pixels = count(name, value)
+    side = math.isqrt(pixels)
+    if side * side != pixels:
+        raise ValueError(
+            f"{name} must fill a square image, as 784 = 28 x 28 do, got {pixels}: the nearest are {side**2} and {(side + 1) ** 2}"
+        )
+    return pixels
+
+
 def number(
     name: str,
     value: Any,
@@ -176,6 +222,13 @@ def number(
         rule += [f"below {high:g}" if open_high else f"at most {high:g}"] * (high < math.inf)
         raise ValueError(f"{name} must be a finite number{' ' * bool(rule)}{' and '.join(rule)}, got {value!r}")
     return found
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False (numpy's too), as a plain bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def choice(name: str, given: Any, allowed: Iterable[Any]) -> Any:
@@ -253,14 +306,17 @@ def fields_fit(
     at_most: Mapping[str, float] = _NO_LIMITS,
     below: Mapping[str, float] = _NO_LIMITS,
     choices: Mapping[str, Iterable[Any]] = _NO_LIMITS,
+    squares: Sequence[str] = (),
 ) -> None:
     """Every field of a dataclass is what its annotation says, and within limits; for the start of its `__post_init__`.
 
     Annotations that are understood: int, float, bool, str, tuples of them, another dataclass, and each of these or None.
-    Limits and choices are by a field's name, those of a tuple for each of its numbers. What numpy or JSON gives is stored as
+    Limits and choices are by a field's name, those of a tuple for each of its numbers; squares: counts of pixels that must
+    fill a square (see `square`). What numpy or JSON gives is stored as
     plain Python, tuples for lists, so that a configuration can always be saved. Raises ValueError that names the field.
     """
-    known_names("the limits", [*at_least, *above, *at_most, *below, *choices], [entry.name for entry in fields(config)])
+    limited = [*at_least, *above, *at_most, *below, *choices, *squares]
+    known_names("the limits", limited, [entry.name for entry in fields(config)])
     for name, hint in _hints(type(config)).items():
         limits = {
             "low": above.get(name, at_least.get(name)),
@@ -271,6 +327,8 @@ def fields_fit(
         value = _fitted(name, getattr(config, name), hint, limits)
         if name in choices and value is not None:
             choice(name, value, choices[name])
+        if name in squares:
+            square(name, value)
         object.__setattr__(config, name, value)  # the dataclass may be frozen
 
 

@@ -20,11 +20,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from latentbook.data import Batch, flat_pixels
+from latentbook import checks
+from latentbook.data import Batch, flat_pixels, square_images
 from latentbook.distributions import (
     DiagonalGaussian,
     bernoulli_nll,
     check_temperature,
+    given_or_normal,
     gumbel_softmax,
     label_kl,
     one_hot,
@@ -39,9 +41,9 @@ UNLABELLED = -1  # stands where an image has no label
 
 @dataclass(frozen=True)
 class ConditionalVAEConfig:
-    """Sizes and choices; the defaults are the tutorial's."""
+    """Sizes and choices; the defaults are the tutorial's. Raises ValueError for those that do not exist."""
 
-    pixels: int = 784
+    pixels: int = 784  # of a square image: 784 is 28 x 28
     hidden_dim: int = 128
     latent_dim: int = 20
     n_classes: int = 10
@@ -57,6 +59,21 @@ class ConditionalVAEConfig:
     smooth_radius: float = 0.0  # > 0: the classifier's answer may not change within so far of an image (0 to 1 a pixel)
     dropout: float = 0.0  # in the classifier's hidden layer (half as much on its pixels)
 
+    def __post_init__(self) -> None:
+        sizes = ("hidden_dim", "latent_dim", "n_classes")
+        checks.fields_fit(
+            self,
+            at_least=dict.fromkeys(sizes, 1) | dict.fromkeys(("smooth_radius", "dropout"), 0),
+            above={"temperature": 0},
+            below={"dropout": 1},
+            choices={"posterior": POSTERIORS, "label": LABELS},
+            squares=["pixels"],
+        )
+        if self.label == "exact" and (self.adversary or self.recovery):
+            raise ValueError(
+                'adversary and recovery need one code for each image: set label to "known", "hard" or "soft"'
+            )
+
 
 class ConditionalVAE(nn.Module):
     """Encoder, decoder and classifier of the tutorial's sizes; y is one-hot, or a relaxation of it, [batch, classes]."""
@@ -64,14 +81,6 @@ class ConditionalVAE(nn.Module):
     def __init__(self, config: ConditionalVAEConfig = ConditionalVAEConfig()):
         super().__init__()
         self.config = c = config
-        for name, given, allowed in (("posterior", c.posterior, POSTERIORS), ("label", c.label, LABELS)):
-            if given not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {given!r}")
-        check_temperature(c.temperature)
-        if c.label == "exact" and (c.adversary or c.recovery):
-            raise ValueError(
-                'adversary and recovery need one code for each image: set label to "known", "hard" or "soft"'
-            )
         seen = c.pixels + (c.n_classes if c.posterior == "image-and-label" else 0)
         self.encoder = dense(seen, c.hidden_dim, norm=False)
         self.mean = nn.Linear(c.hidden_dim, c.latent_dim)
@@ -87,14 +96,20 @@ class ConditionalVAE(nn.Module):
         self, x: Float[Tensor, "batch pixels"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "batch classes"]:
         """Logits of q(y | x); in training under dropout, if the configuration has any."""
+        x = checks.vectors("x", x, self.config.pixels, self.mean.weight)
         rate = self.config.dropout if self.training else 0.0
         if rate == 0:
             return self.classifier(x)
         first, last = self.classifier
         return last(dropout(first(dropout(x, rate / 2, generator)), rate, generator))
 
-    def encode(self, x: Float[Tensor, "*#batch pixels"], y: Float[Tensor, "*#batch classes"]) -> DiagonalGaussian:
+    def encode(
+        self,
+        x: Float[Tensor, "*#batch pixels"],
+        y: Float[Tensor, "*#batch classes"],
+    ) -> DiagonalGaussian:
         """q(z | x, y), or q(z | x), which does not look at y."""
+        x, y = self.with_label("x", x, self.config.pixels, y)
         hidden = side_by_side(self.encoder, x, y) if self.config.posterior == "image-and-label" else self.encoder(x)
         return DiagonalGaussian(self.mean(hidden), self.log_var(hidden))
 
@@ -102,13 +117,27 @@ class ConditionalVAE(nn.Module):
         self, z: Float[Tensor, "*#batch latent"], y: Float[Tensor, "*#batch classes"]
     ) -> Float[Tensor, "*batch pixels"]:
         """Logits of p(x | z, y)."""
+        z, y = self.with_label("z", z, self.config.latent_dim, y)
         hidden, out = self.decoder
         return out(side_by_side(hidden, z, y))
 
+    def with_label(self, name: str, values: Tensor, size: int, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Floats [..., size] and y [..., classes] as the layers take them. Raises ValueError where they do not fit."""
+        values = checks.vectors(name, values, size, self.mean.weight)
+        y = checks.vectors("y", y, self.config.n_classes, self.mean.weight)
+        for n, m in zip(values.shape[-2::-1], y.shape[-2::-1], strict=False):
+            if n != m and 1 not in (n, m):
+                raise ValueError(f"{name} {list(values.shape)} and y {list(y.shape)} must be for the same examples")
+        return values, y
+
     def guess(
-        self, logits: Float[Tensor, "batch classes"], temperature: float, uniform: Tensor | None = None, generator=None
+        self,
+        logits: Float[Tensor, "batch classes"],
+        temperature: float,
+        uniform: Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> Float[Tensor, "batch classes"]:
-        """y as the decoder gets it where it is predicted: a Gumbel-softmax draw in training, the best class afterwards."""
+        """y as the decoder gets it where it is predicted: a draw in training, the best class afterwards."""
         if not self.training:
             return one_hot(logits.argmax(-1), logits)
         y = gumbel_softmax(logits, temperature, self.config.label == "hard", uniform, generator)
@@ -117,7 +146,12 @@ class ConditionalVAE(nn.Module):
     def bound(
         self, x: Float[Tensor, "batch pixels"], y: Float[Tensor, "*#batch k classes"], noise: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """bce [batch, k], kl of z [batch, k] and z [batch, k or 1, latent] for k labels of every image."""
+        """bce [batch, k], kl of z [batch, k] and z [batch, k or 1, latent] for k labels of every image.
+
+        noise: [batch, latent].
+        """
+        noise = checks.vectors("noise", noise, self.config.latent_dim, self.mean.weight)
+        checks.same_length(x=x, noise=noise)
         posterior = self.encode(x.unsqueeze(1), y)
         z = posterior.sample(noise.unsqueeze(1))  # [batch, k or 1, latent]
         logits = self.decode(z, y)  # [batch, k, pixels]
@@ -148,15 +182,15 @@ class ConditionalVAE(nn.Module):
         al., 2016). "recovery": that of the classifier, held fixed, on images decoded from z ~ N(0, I) and labels drawn
         uniformly: a bound on the information about y in an image (Chen et al., 2016, equation 5).
         `temperature` overrides the configured one; noise [batch, latent] and uniform [batch, classes] may be passed in.
+        Raises ValueError for images that `flat_pixels` refuses, labels that are not 0..classes-1 or UNLABELLED, one for
+        each image, and for a temperature or noise that does not fit.
         """
-        c = self.config
-        x, labels = flat_pixels(batch.images, c.pixels), batch.labels
-        check_labels(labels, c.n_classes, len(x))
-        check_temperature(temperature := c.temperature if temperature is None else temperature)
-        logits = self.classify(x, generator)
-        if noise is None:
-            noise = standard_normal((len(x), c.latent_dim), x, generator)
-        z = None
+        c, like = self.config, self.mean.weight
+        x = flat_pixels(batch.images, c.pixels, like=like)
+        labels = checks.class_numbers("labels", batch.labels, len(x), c.n_classes, UNLABELLED, like.device)
+        temperature = check_temperature(c.temperature if temperature is None else temperature)
+        logits, shape = self.classify(x, generator), (len(x), c.latent_dim)
+        noise, z = given_or_normal("noise", noise, shape, x, generator), None
         if c.label == "known":
             bce, kl, z = self.known_bound(x, labels, logits, noise)
         elif c.label == "exact":
@@ -210,46 +244,41 @@ class ConditionalVAE(nn.Module):
         return terms
 
     @torch.no_grad()
-    def predict(self, images: Float[Tensor, "batch 1 28 28"]) -> Int[Tensor, " batch"]:
-        """The most probable class of each image: no draw, no noise."""
-        return self.classifier(flat_pixels(images, self.config.pixels)).argmax(1)
+    def predict(self, images: Float[Tensor, "batch 1 side side"]) -> Int[Tensor, " batch"]:
+        """The most probable class of each image: no draw, no noise. Raises ValueError as `flat_pixels` does."""
+        return self.classifier(flat_pixels(images, self.config.pixels, like=self.mean.weight)).argmax(1)
 
     def infer(
-        self, images: Float[Tensor, "batch 1 28 28"], labels: Int[Tensor, " batch"] | None = None
+        self,
+        images: Float[Tensor, "batch 1 side side"],
+        labels: Int[Tensor, " batch"] | None = None,
     ) -> DiagonalGaussian:
-        """q(z | x, y) with the predicted class unless labels are given."""
-        x = flat_pixels(images, self.config.pixels)
-        labels = self.predict(images) if labels is None else labels
-        check_labels(labels, self.config.n_classes, len(x), unlabelled=False)
-        return self.encode(x, one_hot(labels, x, self.config.n_classes))
+        """q(z | x, y) with the predicted class unless labels are given; no label may be missing."""
+        c, like = self.config, self.mean.weight
+        x = flat_pixels(images, c.pixels, like=like)
+        if labels is None:
+            labels = self.predict(images)
+        labels = checks.class_numbers("labels", labels, len(x), c.n_classes, device=like.device)
+        return self.encode(x, one_hot(labels, x, c.n_classes))
 
     def sample(
-        self, labels: Int[Tensor, " n"], *, z: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "n 1 28 28"]:
+        self,
+        labels: Int[Tensor, " n"],
+        *,
+        z: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "n 1 side side"]:
         """Decoder means in [0, 1] for the asked labels; z [n, latent] from the prior unless passed in."""
-        like = self.mean.weight
-        check_labels(labels, self.config.n_classes, len(labels), unlabelled=False)
-        if z is None:
-            z = standard_normal((len(labels), self.config.latent_dim), like, generator)
-        return self.decode(z, one_hot(labels, like, self.config.n_classes)).sigmoid().view(-1, 1, 28, 28)
-
-
-def check_labels(labels: Tensor, n_classes: int, n: int, unlabelled: bool = True) -> None:
-    """Raises ValueError unless labels are int64 [n] in 0..n_classes-1 (or UNLABELLED, where that is allowed)."""
-    if labels.dtype != torch.int64:
-        raise ValueError(
-            f"labels must be int64 class numbers, got {labels.dtype}: use labels.long(), or argmax of one-hot rows"
-        )
-    if labels.shape != (n,):
-        raise ValueError(f"labels must be [{n}], one for each image, got {list(labels.shape)}")
-    low, high = labels.aminmax() if n else (labels.new_tensor(0), labels.new_tensor(0))
-    if low < (UNLABELLED if unlabelled else 0) or high >= n_classes:
-        also = f", or {UNLABELLED} for an image without one" if unlabelled else ""
-        raise ValueError(f"labels must be class numbers 0..{n_classes - 1}{also}, got {int(low)}..{int(high)}")
+        c, like = self.config, self.mean.weight
+        labels = checks.class_numbers("labels", labels, classes=c.n_classes, device=like.device)
+        shape = (len(labels), c.latent_dim)
+        z = given_or_normal("z", z, shape, like, generator)
+        return square_images(self.decode(z, one_hot(labels, like, c.n_classes)).sigmoid())
 
 
 def check_classes(labels: Tensor, n_classes: int) -> None:
     """Raises ValueError unless every class occurs: the decoder cannot learn to draw a digit that it has never been shown."""
+    labels, n_classes = checks.class_numbers("labels", labels), checks.count("n_classes", n_classes)
     missing = [k for k in range(n_classes) if not (labels == k).any()]
     if missing:
         raise ValueError(

@@ -67,17 +67,25 @@ class Batch(NamedTuple):
 
 
 def flat_pixels(
-    images: Tensor, pixels: int, name: str = "images", dtype: torch.dtype | None = None
+    images: Tensor, pixels: int, name: str = "images", like: Tensor | None = None
 ) -> Float[Tensor, "batch pixels"]:
-    """Images [batch, ...] as rows of pixels, in the precision `dtype` (None: torch's default).
+    """Images [batch, ...] as rows of pixels, in the precision of `like`, a model's weights (None: torch's default one).
 
-    Raises ValueError unless there is at least one, each of so many pixels, all in [0, 1] and none of them NaN; and for a
-    precision that would be rounded (see checks.grey, which also takes bool, 0/1 bytes, arrays and lists).
+    Bool, bytes 0 and 1 and narrower floats are converted, arrays and lists also put on the device of `like`. Raises
+    ValueError unless there is at least one image, each of so many pixels, all in [0, 1] and none of them NaN; and for a
+    precision that would be rounded.
     """
-    images = checks.as_tensor(name, images)
+    dtype, device = (None, None) if like is None else (like.dtype, like.device)
+    images = checks.as_tensor(name, images, dtype=dtype, device=device)
     if images.ndim < 2 or len(images) == 0 or images[0].numel() != pixels:
         raise ValueError(f"{name} must hold {pixels} pixels for each of at least one example, got {list(images.shape)}")
     return checks.grey(name, images.flatten(1), ("batch", pixels), dtype)
+
+
+def square_images(rows: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "n 1 side side"]:
+    """Rows of pixels as square images: the way back from `flat_pixels`."""
+    side = math.isqrt(rows.shape[-1])
+    return rows.reshape(-1, 1, side, side)
 
 
 class OfflineDigitsWarning(UserWarning):

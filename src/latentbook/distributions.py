@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
+
+from latentbook import checks
 
 
 def standard_normal(
@@ -20,6 +23,18 @@ def standard_normal(
     """
     device = like.device if generator is None else generator.device
     return torch.randn(shape, generator=generator, device=device).to(like)
+
+
+def given_or_normal(
+    name: str, given: Tensor | None, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Noise or codes in the precision of `like`: those given, or else drawn from N(0, 1).
+
+    Raises ValueError where those given have another shape, a wider precision, or are not finite.
+    """
+    if given is None:
+        return standard_normal(shape, like, generator)
+    return checks.finite(name, given, shape, like=like)
 
 
 class _BernoulliNLL(torch.autograd.Function):
@@ -40,18 +55,22 @@ def bernoulli_nll(logits: Float[Tensor, "*batch pixels"], x: Float[Tensor, "*bat
     """-log p(x) in nats, pixel by pixel, of a Bernoulli whose mean is sigmoid(logits); grey values x in [0, 1] are means.
 
     This is torch's binary_cross_entropy_with_logits (to 1e-6) without its log(1 + x), for which many CPUs have no
-    vector instructions: there it was a fifth of a training step. Raises ValueError where the shapes differ.
+    vector instructions: there it was a fifth of a training step. The result has the wider precision of the two.
+    Raises ValueError where the shapes differ.
     """
     if logits.shape != x.shape:
         raise ValueError(f"logits and x must have one shape, got {list(logits.shape)} and {list(x.shape)}")
-    return _BernoulliNLL.apply(logits.to(x), x)
+    wider = torch.promote_types(logits.dtype, x.dtype)
+    return _BernoulliNLL.apply(logits.to(wider), x.to(wider))
 
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
     """N(mean, diag(exp(log_var))) over the last dimension.
 
-    mean, log_var: [..., latent], of one shape. Raises ValueError where the shapes differ.
+    mean, log_var: [..., latent], of one shape; arrays, lists and whole numbers become floats. Raises ValueError where the
+    shapes differ, and for noise, a value or another Gaussian of another latent size, or of a shape that only broadcasting
+    would fit: either of the two may have more dimensions in front, or 1 where the other has n, but not each of them.
     Source: Kingma and Welling (2014), section 2.3 and appendices B and C.2.
     """
 
@@ -59,6 +78,8 @@ class DiagonalGaussian:
     log_var: Float[Tensor, "*batch latent"]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", _floats("mean", self.mean))  # past the frozen dataclass, once
+        object.__setattr__(self, "log_var", _floats("log_var", self.log_var))
         if self.mean.shape != self.log_var.shape:
             raise ValueError(
                 f"mean and log_var must have one shape, got {list(self.mean.shape)} and {list(self.log_var.shape)}"
@@ -70,20 +91,42 @@ class DiagonalGaussian:
         """mean + exp(log_var / 2) * noise: the reparameterised sample (Kingma and Welling, 2014, section 2.4)."""
         if noise is None:
             noise = standard_normal(self.mean.shape, self.mean, generator)
+        noise = _beside("noise", noise, self.mean)
         return self.mean + torch.exp(0.5 * self.log_var) * noise
 
     def kl(self, other: DiagonalGaussian | None = None) -> Float[Tensor, "*batch latent"]:
         """KL(self || other) in nats, per dimension; `other` is the standard normal if not given (appendix B)."""
         if other is None:
             return 0.5 * (self.mean.square() + self.log_var.exp() - 1 - self.log_var)
+        _beside("the other Gaussian's mean", other.mean, self.mean)
         difference = self.log_var - other.log_var
         distance = (self.mean - other.mean).square() * torch.exp(-other.log_var)
         return 0.5 * (distance + difference.exp() - 1 - difference)
 
     def log_prob(self, value: Tensor) -> Float[Tensor, "*batch latent"]:
         """Log density of `value` in nats, per dimension."""
+        value = _beside("value", value, self.mean)
         distance = (value - self.mean).square() * torch.exp(-self.log_var)
         return -0.5 * (distance + self.log_var + math.log(2 * math.pi))
+
+
+def _floats(name: str, values: Tensor) -> Tensor:
+    """Numbers as floats of their own precision; whole numbers and bool in torch's default one. Costs a tensor nothing."""
+    values = checks.as_tensor(name, values)
+    return values if values.is_floating_point() else checks.in_float(name, values)
+
+
+def _beside(name: str, values: Tensor, mean: Tensor) -> Tensor:
+    """Values for a Gaussian with this mean. Raises ValueError where broadcasting would make more of both than each is."""
+    values = _floats(name, values)
+    if values.shape != mean.shape:
+        try:
+            together = torch.broadcast_shapes(values.shape, mean.shape)
+        except RuntimeError:
+            together = None
+        if together not in (values.shape, mean.shape) or values.shape[-1:] != mean.shape[-1:]:
+            raise ValueError(f"{name} must fit the mean's shape {list(mean.shape)}, got {list(values.shape)}")
+    return values
 
 
 def product_of_experts(
@@ -98,25 +141,35 @@ def product_of_experts(
 
     Sums are taken in log space, by scatter alone, so log-variances may lie far beyond what exp can hold. An expert of
     log-variance inf says nothing; one of -inf is certain and outweighs all others; of several equals the mean is taken,
-    the limit of equal variances. Raises ValueError for groups of a wrong length or type, no experts, NaN, means that are
-    not finite, or experts so wide that dividing by the prior leaves no Gaussian.
+    the limit of equal variances. Half precision is summed in float32. Raises ValueError for groups of a wrong length or
+    type, no experts, a prior of another size, NaN, means that are not finite, or experts so wide that dividing by the
+    prior leaves no Gaussian.
     """
-    count, index, sizes = group_index(groups, len(experts.mean))
-    each, rows = -experts.log_var, index.unsqueeze(1).expand_as(experts.log_var)  # log-precisions [batch, latent]
+    n, latent = checks.shaped("experts", experts.mean, ("batch", "latent")).shape
+    means, each = in_single(experts.mean, -experts.log_var)  # each: log-precisions
+    count, index, sizes = group_index(groups, n, means.device)
+    rows = index.unsqueeze(1).expand_as(each)
     top = each.detach().new_full((count, each.shape[1]), -math.inf)
     top = top.scatter_reduce(0, rows, each.detach(), "amax")  # that of a group's most certain expert
     relative = (each - top[index]).nan_to_num(0.0).exp()  # in [0, 1]; inf - inf is equally certain
     zeros = relative.new_zeros(top.shape)
     total = zeros.index_add(0, index, relative)  # in [1, n]
-    mean = zeros.index_add(0, index, relative * experts.mean) / total
+    mean = zeros.index_add(0, index, relative * means) / total
     log_precision = top + total.log()
     if top.isnan().any() or not mean.detach().isfinite().all():
         raise ValueError(
             "the experts' means must be finite and their log-variances no NaN: look for what made them so (a learning rate?)"
         )
     if prior is not None:
+        checks.shaped("prior", prior.mean, (latent,))
         mean, log_precision = _divide_by_prior(mean, log_precision, prior, sizes)
-    return DiagonalGaussian(mean, -log_precision)
+    return DiagonalGaussian(mean.to(experts.mean), -log_precision.to(experts.log_var))
+
+
+def in_single(*values: Tensor) -> list[Tensor]:
+    """Tensors in their widest precision, float32 at least: half precision is too coarse to count in."""
+    wide = reduce(torch.promote_types, (value.dtype for value in values), torch.float32)
+    return [value.to(wide) for value in values]
 
 
 def _divide_by_prior(
@@ -135,26 +188,16 @@ def _divide_by_prior(
     return (mean - share * prior.mean) / (1 - share), log_precision + torch.log1p(-share)
 
 
-def group_index(groups: Integer[Tensor, " batch"], n: int) -> tuple[int, Int[Tensor, " batch"], Int[Tensor, " groups"]]:
+def group_index(
+    groups: Integer[Tensor, " batch"], n: int, device: torch.device | None = None
+) -> tuple[int, Int[Tensor, " batch"], Int[Tensor, " groups"]]:
     """How many groups there are, the group of each of n examples (0, 1, ... in ascending order of the labels), their sizes.
 
-    Raises ValueError as check_groups does.
+    device: where groups are put that come as a list or an array. Raises ValueError unless they are n >= 1 whole numbers.
     """
-    check_groups(groups, n)
+    groups = checks.class_numbers("groups", groups, n, device=device)
     labels, index, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
     return len(labels), index, sizes
-
-
-def check_groups(groups: Tensor, n: int) -> None:
-    """Raises ValueError unless groups are n >= 1 integers."""
-    if groups.is_floating_point() or groups.is_complex() or groups.dtype == torch.bool:
-        raise ValueError(
-            f"group labels must be integers, got {groups.dtype}: use labels.long(), or argmax of one-hot rows"
-        )
-    if groups.shape != (n,) or n == 0:
-        raise ValueError(
-            f"there must be one group label for each of at least one example, got {list(groups.shape)} for {n}"
-        )
 
 
 def gumbel_softmax(
@@ -164,42 +207,56 @@ def gumbel_softmax(
     uniform: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "*batch classes"]:
-    """A relaxed one-hot draw from softmax(logits) (Jang et al., 2017, equation 2); noise by `uniform` in (0, 1) or a generator.
+    """A relaxed one-hot draw from softmax(logits) (Jang et al., 2017, equation 2), in the logits' precision.
 
-    hard: one-hot on the way forward, the relaxation's gradient on the way back (their straight-through estimator).
+    hard: one-hot on the way forward, the relaxation's gradient on the way back (their straight-through
+    estimator). uniform: the noise in (0, 1), of the logits' shape; drawn unless it is passed in.
     torch.nn.functional.gumbel_softmax does the same, but takes neither a generator nor noise.
-    Raises ValueError for a temperature that is not positive.
+    Raises ValueError for a temperature that is not positive, or noise that does not fit.
     """
-    check_temperature(temperature)
+    logits, temperature = _floats("logits", logits), check_temperature(temperature)
+    (wide,) = in_single(logits)  # in half precision a number just below 1 is 1, and its noise infinite
     if uniform is None:
         device = logits.device if generator is None else generator.device
-        uniform = torch.rand(logits.shape, generator=generator, device=device)
-    # float32 at least: in half precision a number just below 1 is 1, and its noise infinite
-    uniform = uniform.to(logits.device, torch.promote_types(logits.dtype, torch.float32))
+        uniform = torch.rand(logits.shape, generator=generator, device=device).to(wide)
+    else:
+        uniform = checks.finite("uniform", uniform, logits.shape, like=wide)
+        if uniform.min() < 0 or uniform.max() > 1:
+            raise ValueError(
+                f"uniform must lie in (0, 1), got {uniform.min():.3g} to {uniform.max():.3g}: use torch.rand"
+            )
     gumbel = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))  # rand can return 0
-    soft = ((logits + gumbel) / temperature).softmax(-1)
-    return one_hot(soft.argmax(-1), soft) + soft - soft.detach() if hard else soft
+    soft = ((wide + gumbel) / temperature).softmax(-1)
+    y = one_hot(soft.argmax(-1), soft) + soft - soft.detach() if hard else soft
+    return y.to(logits.dtype)
 
 
 def label_kl(logits: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch"]:
     """KL(q(y | x) || uniform) in nats: log(classes) less the entropy of the prediction."""
-    log_q = logits.log_softmax(-1)
-    return (log_q.exp() * log_q).sum(-1) + math.log(logits.shape[-1])
+    log_q = _floats("logits", logits).log_softmax(-1)
+    return (log_q.exp() * log_q).sum(-1) + math.log(log_q.shape[-1])
 
 
 def one_hot(
     labels: Int[Tensor, "*batch"], like: Tensor, n_classes: int | None = None
 ) -> Float[Tensor, "*batch classes"]:
-    """Labels as one-hot rows in the precision of `like`, with as many classes as it has columns unless said otherwise."""
-    return F.one_hot(labels, like.shape[-1] if n_classes is None else n_classes).to(like.dtype)
+    """Labels as one-hot rows in the precision of `like`, with as many classes as it has columns unless said otherwise.
+
+    Raises ValueError for labels that are no whole numbers, or outside 0..classes-1.
+    """
+    n_classes = like.shape[-1] if n_classes is None else checks.count("n_classes", n_classes)
+    labels = checks.as_tensor("labels", labels, device=like.device)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be whole numbers such as int64, got {labels.dtype}: use labels.long()")
+    try:
+        return F.one_hot(labels.to(torch.int64), n_classes).to(like.dtype)
+    except RuntimeError as error:
+        raise ValueError(f"labels must be class numbers 0..{n_classes - 1} ({error})") from None
 
 
-def check_temperature(temperature: float) -> None:
-    """Raises ValueError unless the temperature of the Gumbel-softmax is a positive, finite number."""
-    if not 0 < temperature < math.inf:
-        raise ValueError(
-            f"temperature must be positive and finite, got {temperature}: lower it towards 0 for harder draws"
-        )
+def check_temperature(temperature: float) -> float:
+    """The temperature of the Gumbel-softmax as a plain float. Raises ValueError unless it is positive and finite."""
+    return checks.number("temperature", temperature, 0, open_low=True)
 
 
 def presence_log_probs(
@@ -210,6 +267,7 @@ def presence_log_probs(
     A floor keeps both outcomes in play, and with them their gradients, whatever the logits are.
     Raises ValueError for a floor outside [0, 0.5).
     """
+    logits, floor = _floats("logits", logits), checks.number("floor", floor)
     if not 0 <= floor < 0.5:
         raise ValueError(f"floor must be in [0, 0.5), so that presence can still follow its logits, got {floor}")
     on, off = F.logsigmoid(logits), F.logsigmoid(-logits)

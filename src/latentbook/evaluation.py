@@ -1,23 +1,32 @@
-"""How the book measures: an independent judge, diagnostics of a latent, diversity, probes, and the controls beside them."""
+"""How the book measures: an independent judge, diagnostics of a latent, diversity, probes, and the controls beside them.
+
+Every measure takes tensors, arrays or lists and computes in the widest precision of what it is given, float32 at least;
+whole numbers and bool become floats. Shapes that do not fit, NaN, and numbers outside [0, 1] where grey values are meant
+are a ValueError.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
-from functools import cache
+from functools import cache, reduce
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from latentbook import checks
 from latentbook.data import Batch
 from latentbook.nets import dropout
 from latentbook.training import load_weights
 
 WEIGHTS = files("latentbook") / "weights"
+PICTURES = ("n", 1, 28, 28)  # what the judge reads
+CLASSES = 10
 
 
 class Judge(nn.Module):
@@ -25,6 +34,7 @@ class Judge(nn.Module):
 
     def __init__(self, channels: int = 16):
         super().__init__()
+        channels = checks.count("channels", channels)
         self.features = nn.Sequential(
             nn.Conv2d(1, channels, 5, stride=2, padding=2),  # 14x14
             nn.BatchNorm2d(channels),
@@ -42,36 +52,88 @@ class Judge(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 10"]:
         """Logits of the ten digits."""
+        images = checks.in_float("images", checks.shaped("images", images, PICTURES), self.head.weight.dtype)
         return self.head(self.features(images))
 
     def loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """{"cross_entropy": [batch]} in nats; in training under dropout, and with the batch shifted by up to 2 pixels."""
+        """{"cross_entropy": [batch]} in nats; in training under dropout, and with the batch shifted by up to 2 pixels.
+
+        Raises ValueError for images that are not grey values [batch, 1, 28, 28], or labels that do not fit them.
+        """
+        like = self.head.weight
+        images = checks.as_tensor("images", batch.images, dtype=like.dtype, device=like.device)
+        images = checks.grey("images", images, PICTURES, like.dtype)
+        labels = checks.class_numbers("labels", batch.labels, len(images), CLASSES, device=like.device)
         if not self.training:
-            return {"cross_entropy": F.cross_entropy(self(batch.images), batch.labels, reduction="none")}
+            return {"cross_entropy": F.cross_entropy(self(images), labels, reduction="none")}
         shift = torch.randint(-2, 3, (2,), generator=generator, device=generator.device if generator else None)
-        features = self.features(torch.roll(batch.images, tuple(shift.tolist()), dims=(2, 3)))
+        features = self.features(torch.roll(images, tuple(shift.tolist()), dims=(2, 3)))
         logits = self.head(dropout(features, 0.3, generator))
-        return {"cross_entropy": F.cross_entropy(logits, batch.labels, reduction="none")}
+        return {"cross_entropy": F.cross_entropy(logits, labels, reduction="none")}
+
+
+def load_judge(device: str | torch.device = "cpu") -> Judge:
+    """The shipped judge, trained on MNIST by `python -m latentbook train-judge`, in evaluation mode and float32.
+
+    It is loaded once for each device, however that is named.
+    """
+    return _load_judge(torch.empty(0, device=device).device)  # "cuda" is the current one, by its number
 
 
 @cache
-def load_judge(device: str | torch.device = "cpu") -> Judge:
-    """The shipped judge, trained on MNIST by `python -m latentbook train-judge`, in evaluation mode."""
-    return load_weights(Path(str(WEIGHTS / "judge.safetensors")), lambda config: Judge()).to(device)
+def _load_judge(device: torch.device) -> Judge:
+    return load_weights(Path(str(WEIGHTS / "judge.safetensors")), lambda config: Judge()).float().to(device)
 
 
 @torch.no_grad()
 def judged(
     images: Float[Tensor, "n 1 28 28"], judge: nn.Module | None = None, batch_size: int = 2000
 ) -> Int[Tensor, " n"]:
-    """The judge's label for each image. Give decoder means, never Bernoulli draws: the judge has seen smooth grey only."""
-    judge = load_judge(str(images.device)) if judge is None else judge
-    return torch.cat([judge(part).argmax(1) for part in images.split(batch_size)])
+    """The judge's label for each image. Give decoder means, never Bernoulli draws: the judge has seen smooth grey only.
+
+    Images of any precision are judged in the judge's own, rounded where theirs is wider: it only says which digit it is.
+    Raises ValueError for images that are not grey values [n, 1, 28, 28], n >= 1.
+    """
+    images = _pictures(images)
+    judge = load_judge(images.device) if judge is None else judge
+    like = next(judge.parameters(), images)  # a judge may have no weights
+    parts = images.to(like.dtype).split(checks.count("batch_size", batch_size))
+    return torch.cat([judge(part).argmax(1) for part in parts])
 
 
 def agreement(images: Float[Tensor, "n 1 28 28"], labels: Int[Tensor, " n"], judge: nn.Module | None = None) -> float:
-    """The share of images in which the judge sees the given label."""
+    """The share of images in which the judge sees the given label.
+
+    Raises ValueError as `judged` does, and unless there is one label in 0..9 for each image.
+    """
+    images = _pictures(images)
+    labels = checks.class_numbers("labels", labels, len(images), CLASSES, device=images.device)
     return float((judged(images, judge) == labels).float().mean())
+
+
+def _pictures(images: Tensor) -> Float[Tensor, "n 1 28 28"]:
+    """Grey values of the judge's size."""
+    images = checks.as_tensor("images", images)
+    return checks.grey("images", images, PICTURES, _precision(images), "the judge reads digits of 28x28 pixels")
+
+
+def _precision(*values: Tensor) -> torch.dtype:
+    """The widest floating-point precision among tensors, float32 at least."""
+    return reduce(torch.promote_types, (value.dtype for value in values if value.is_floating_point()), torch.float32)
+
+
+def _finite(name: str, values: Any, shape: tuple[int | str, ...]) -> Tensor:
+    """Floats of a shape, none of them NaN or infinite."""
+    values = checks.as_tensor(name, values)
+    return checks.finite(name, values, shape, _precision(values))
+
+
+def _grey_rows(shape: tuple[int | str, ...] | None = None, **values: Any) -> list[Tensor]:
+    """Grey values by their names, in their widest precision; shape: of each (None: any, the last dimension pixels)."""
+    tensors = {name: checks.as_tensor(name, value) for name, value in values.items()}
+    wide = _precision(*tensors.values())
+    wanted = {name: shape or ("n",) * (value.ndim - 1) + ("pixels",) for name, value in tensors.items()}
+    return [checks.grey(name, value, wanted[name], wide) for name, value in tensors.items()]
 
 
 # Diagnostics of a latent
@@ -79,7 +141,8 @@ def agreement(images: Float[Tensor, "n 1 28 28"], labels: Int[Tensor, " n"], jud
 
 def active_units(kl: Float[Tensor, "n latent"], threshold: float = 0.01) -> int:
     """How many latent dimensions carry information: mean KL(q || p) over the data above `threshold` nats."""
-    return int((kl.mean(0) > threshold).sum())
+    mean = _finite("kl", kl, ("n", "latent")).mean(0)
+    return int((mean > checks.number("threshold", threshold)).sum())
 
 
 # Quality and diversity of several samples for one input
@@ -88,7 +151,14 @@ def active_units(kl: Float[Tensor, "n latent"], threshold: float = 0.01) -> int:
 def bce(
     probabilities: Float[Tensor, "*batch pixels"], target: Float[Tensor, "*#batch pixels"]
 ) -> Float[Tensor, "*batch"]:
-    """Binary cross-entropy in nats, summed over the last dimension; `target` is broadcast."""
+    """Binary cross-entropy in nats, summed over the last dimension; `target` is broadcast to the probabilities' shape."""
+    probabilities, target = _grey_rows(probabilities=probabilities, target=target)
+    shape, given = probabilities.shape, target.shape
+    fits = len(given) <= len(shape) and given[-1] == shape[-1]
+    if not fits or any(n not in (1, m) for n, m in zip(given[::-1], shape[::-1], strict=False)):
+        raise ValueError(
+            f"target must have the probabilities' shape {list(shape)}, or 1 in its place, got {list(given)}"
+        )
     return F.binary_cross_entropy(probabilities, target.expand_as(probabilities), reduction="none").sum(-1)
 
 
@@ -97,6 +167,7 @@ def pairwise_l2(samples: Float[Tensor, "n k pixels"]) -> Float[Tensor, " n"]:
 
     Raises ValueError for fewer than two samples.
     """
+    samples = _finite("samples", samples, ("n", "k", "pixels"))
     k = samples.shape[1]
     if k < 2:
         raise ValueError(f"pairwise_l2 compares samples: it needs at least 2 for each input, got {k}")
@@ -105,7 +176,9 @@ def pairwise_l2(samples: Float[Tensor, "n k pixels"]) -> Float[Tensor, " n"]:
 
 def best_of_k(samples: Float[Tensor, "n k pixels"], target: Float[Tensor, "n pixels"]) -> Float[Tensor, " n"]:
     """The lowest binary cross-entropy among the k samples of each input, in nats."""
-    return bce(samples, target.unsqueeze(1)).amin(1)
+    samples, target = checks.as_tensor("samples", samples), checks.as_tensor("target", target)
+    n, _, pixels = checks.shaped("samples", samples, ("n", "k", "pixels")).shape
+    return bce(samples, checks.shaped("target", target, (n, pixels)).unsqueeze(1)).amin(1)
 
 
 def variance_shares(grid: Float[Tensor, "n a b pixels"]) -> tuple[float, float, float]:
@@ -116,6 +189,7 @@ def variance_shares(grid: Float[Tensor, "n a b pixels"]) -> tuple[float, float, 
     inputs; without replicates the residual is the interaction. Components estimated below 0 count as 0. Shares sum to 1.
     Raises ValueError for fewer than two draws of a source, or samples that do not vary at all.
     """
+    grid = _finite("grid", grid, ("n", "a", "b", "pixels"))
     a, b = grid.shape[1:3]
     if min(a, b) < 2:
         raise ValueError(f"variance_shares needs at least 2 draws of each source, got {a} and {b}")
@@ -148,8 +222,15 @@ def probe(
     """The accuracy with which labels can be read off frozen codes: fitted on train codes, scored on test codes.
 
     kind: "linear" (logistic regression) or "mlp" (one hidden layer of 256 units), both of scikit-learn, on standardised
-    codes. Codes should be SAMPLED from the posterior, as the decoder receives them. Raises ValueError for another kind.
+    codes. Codes should be SAMPLED from the posterior, as the decoder receives them. Raises ValueError for another kind,
+    and for codes or labels of other shapes and lengths.
     """
+    checks.choice("kind", kind, ("linear", "mlp"))
+    seed = checks.count("seed", seed, least=0)
+    train_codes = _finite("train_codes", train_codes, ("n", "latent"))
+    test_codes = _finite("test_codes", test_codes, ("n", train_codes.shape[1]))
+    train_labels = checks.class_numbers("train_labels", train_labels, len(train_codes))
+    test_labels = checks.class_numbers("test_labels", test_labels, len(test_codes))
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
@@ -158,33 +239,34 @@ def probe(
 
     if kind == "linear":
         classifier = LogisticRegression(max_iter=300)
-    elif kind == "mlp":
+    else:
         kept = len(train_codes) - math.ceil(0.1 * len(train_codes))  # a tenth is set aside, to see when to stop
         batch_size = max(1, min(500, kept))  # scikit-learn warns of batches larger than what is kept
         classifier = MLPClassifier(
             256, batch_size=batch_size, max_iter=40, early_stopping=True, n_iter_no_change=4, random_state=seed
         )
-    else:
-        raise ValueError(f"kind must be linear or mlp, got {kind!r}")
     fitted = make_pipeline(StandardScaler(), classifier)
     with warnings.catch_warnings():
         # expected: the cap on the iterations is deliberate, so that all codes are read with the same patience
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted.fit(train_codes.cpu().numpy(), train_labels.cpu().numpy())
-    return float(fitted.score(test_codes.cpu().numpy(), test_labels.cpu().numpy()))
+        fitted.fit(train_codes.detach().cpu().numpy(), train_labels.cpu().numpy())
+    return float(fitted.score(test_codes.detach().cpu().numpy(), test_labels.cpu().numpy()))
 
 
 def shuffled(labels: Int[Tensor, " n"], seed: int = 0) -> Int[Tensor, " n"]:
     """The same labels in a random order: the control of every probe (it should then score at chance)."""
+    labels, seed = checks.class_numbers("labels", labels), checks.count("seed", seed, least=0)
     return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)]
 
 
 def pixel_mean_bce(train: Float[Tensor, "n pixels"], test: Float[Tensor, "m pixels"]) -> float:
     """The control of every reconstruction: the cross-entropy of always answering the training mean, in nats per image."""
+    train, test = _grey_rows(("n", "pixels"), train=train, test=test)
     mean = train.mean(0).clamp(1e-6, 1 - 1e-6)
     return float(bce(mean.expand_as(test), test).mean())
 
 
 def grey_entropy(images: Float[Tensor, "n pixels"]) -> float:
     """The cross-entropy of a perfect copy, in nats per image: what grey values read as Bernoulli means cost at least."""
+    (images,) = _grey_rows(("n", "pixels"), images=images)
     return float(bce(images, images).mean())

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from latentbook import checks
 from latentbook.data import Batch, flat_pixels
 from latentbook.distributions import DiagonalGaussian, bernoulli_nll, standard_normal
 from latentbook.nets import dense
@@ -27,7 +28,10 @@ PER = ("example", "batch")
 
 @dataclass(frozen=True)
 class MixAndMatchConfig:
-    """Sizes and choices; the defaults are the original tutorial's unless the comment says otherwise."""
+    """Sizes and choices; the defaults are the original tutorial's unless the comment says otherwise.
+
+    Raises ValueError for sizes or choices that do not exist.
+    """
 
     data_dim: int = 500  # pixels to complete; 500 is row 17.86, so the cut is ragged, as in the original
     condition_dim: int = 284  # pixels given
@@ -38,6 +42,12 @@ class MixAndMatchConfig:
     mixing: str = "resampling"
     prior: str = "standard"  # "conditional": a Gaussian read off the condition (not in the original)
 
+    def __post_init__(self) -> None:
+        least = {"data_dim": 2, "condition_dim": 2, "hidden_dim": 1, "latent_dim": 1}  # an encoder's first layer halves
+        choices = {"mask_per": PER, "mixing": MIXINGS, "prior": PRIORS}
+        checks.fields_fit(self, at_least=least, choices=choices)
+        check_alpha(self.alpha, self.hidden_dim)
+
 
 def sampling(
     batch: int,
@@ -47,19 +57,17 @@ def sampling(
     generator: torch.Generator | None = None,
     device: str | torch.device = "cpu",
 ) -> Bool[Tensor, "batch hidden"]:
-    """Sampling (Mix-and-Match, section 3): draw `alpha` of the `hidden_dim` feature indices, uniformly, without replacement.
+    """Sampling (Mix-and-Match, section 3): `alpha` of `hidden_dim` features, uniformly, without replacement.
 
     Returns a bool mask [batch, hidden_dim] with exactly alpha True in every row; per="batch" repeats one row.
-    Raises ValueError for an alpha that is not an int in 0..hidden_dim, an empty batch or an unknown `per`.
+    Raises ValueError for an alpha outside 0..hidden_dim, an empty batch or an unknown `per`.
     """
-    check_alpha(alpha, hidden_dim)
-    if batch < 1:
-        raise ValueError(f"the batch must hold at least one example, got {batch}")
-    if per not in PER:
-        raise ValueError(f"per must be one of {', '.join(PER)}, got {per!r}")
+    batch, hidden_dim = checks.count("batch", batch), checks.count("hidden_dim", hidden_dim)
+    alpha, per = check_alpha(alpha, hidden_dim), checks.choice("per", per, PER)
     rows = batch if per == "example" else 1
-    scores = torch.rand(rows, hidden_dim, generator=generator, device=device if generator is None else generator.device)
-    drawn = scores.topk(alpha, dim=1, sorted=False).indices  # the alpha highest of hidden_dim random scores
+    where = device if generator is None else generator.device
+    scores = torch.rand(rows, hidden_dim, generator=generator, device=where)
+    drawn = scores.topk(alpha, dim=1, sorted=False).indices  # the highest of hidden_dim random scores
     mask = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, drawn, True)
     return mask.to(device).expand(batch, hidden_dim)
 
@@ -71,10 +79,9 @@ def resampling(
     return torch.lerp(other, chosen, mask.to(other))  # at weights of 0 and 1 exactly what torch.where gives, and faster
 
 
-def check_alpha(alpha: int, hidden_dim: int) -> None:
-    """Raises ValueError unless alpha is an int between 0 and hidden_dim."""
-    if not isinstance(alpha, int) or isinstance(alpha, bool) or not 0 <= alpha <= hidden_dim:
-        raise ValueError(f"alpha must be an int between 0 and hidden_dim={hidden_dim}, got {alpha!r}")
+def check_alpha(alpha: int, hidden_dim: int) -> int:
+    """Alpha as a plain int. Raises ValueError unless it is a whole number between 0 and hidden_dim."""
+    return checks.count(f"alpha (of hidden_dim={hidden_dim})", alpha, 0, hidden_dim)
 
 
 class MixAndMatch(nn.Module):
@@ -83,14 +90,6 @@ class MixAndMatch(nn.Module):
     def __init__(self, config: MixAndMatchConfig = MixAndMatchConfig()):
         super().__init__()
         self.config = c = config
-        check_alpha(c.alpha, c.hidden_dim)
-        for name, given, allowed in (
-            ("mixing", c.mixing, MIXINGS),
-            ("prior", c.prior, PRIORS),
-            ("mask_per", c.mask_per, PER),
-        ):
-            if given not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {given!r}")
         mixed_dim = c.hidden_dim if c.mixing == "resampling" else 2 * c.hidden_dim
         self.data_encoder = dense(c.data_dim, c.data_dim // 2, c.hidden_dim)
         self.condition_encoder = dense(c.condition_dim, c.condition_dim // 2, c.hidden_dim)
@@ -104,10 +103,14 @@ class MixAndMatch(nn.Module):
                 for _ in range(2)
             )
 
-    def split(self, images: Float[Tensor, "batch 1 28 28"]) -> tuple[Tensor, Tensor]:
-        """The top of each image and its bottom: data [batch, 500], condition [batch, 284]."""
-        pixels = flat_pixels(images, self.config.data_dim + self.config.condition_dim)
-        return pixels[:, : self.config.data_dim], pixels[:, self.config.data_dim :]
+    def split(self, images: Float[Tensor, "batch 1 height width"]) -> tuple[Tensor, Tensor]:
+        """The top of each image and its bottom: data [batch, 500], condition [batch, 284].
+
+        Raises ValueError for images that `flat_pixels` refuses.
+        """
+        c, like = self.config, self.condition_encoder[0].weight
+        pixels = flat_pixels(images, c.data_dim + c.condition_dim, like=like)
+        return pixels[:, : c.data_dim], pixels[:, c.data_dim :]
 
     def mask(
         self, batch: int, alpha: int | None = None, generator: torch.Generator | None = None, device="cpu"
@@ -117,9 +120,16 @@ class MixAndMatch(nn.Module):
         return sampling(batch, self.config.hidden_dim, alpha, self.config.mask_per, generator, device)
 
     def combine(self, chosen: Tensor, other: Tensor, mask: Tensor) -> Float[Tensor, "batch mixed"]:
-        """How two feature vectors [batch, hidden] become one: resampling by the mask, or concatenation (no mask needed)."""
+        """How two feature vectors [batch, hidden] become one: resampling, or concatenation (no mask needed).
+
+        Raises ValueError for vectors or a mask of other shapes or types.
+        """
+        size, like = self.config.hidden_dim, self.mean.weight
+        chosen, other = (checks.vectors("features", side, size, like) for side in (chosen, other))
+        checks.same_length(chosen=chosen, other=other)
         if self.config.mixing == "concatenation":
             return torch.cat((chosen, other), dim=1)
+        mask = checks.as_tensor("mask", mask, device=like.device)
         if mask.shape != chosen.shape or mask.dtype != torch.bool:
             raise ValueError(f"mask must be bool {list(chosen.shape)}, got {mask.dtype} {list(mask.shape)}")
         return resampling(chosen, other, mask)
@@ -132,11 +142,15 @@ class MixAndMatch(nn.Module):
     def decode(
         self, z: Float[Tensor, "batch latent"], condition_features: Tensor, mask: Tensor
     ) -> Float[Tensor, "batch data"]:
-        """Logits of p(x | z, c): condition features at the drawn indices, latent features at the complement."""
+        """Logits of p(x | z, c): condition features at the drawn indices, latent ones at the complement."""
+        z = checks.vectors("z", z, self.config.latent_dim, self.mean.weight)
         return self.decoder(self.combine(condition_features, self.latent_projection(z), mask))
 
     def prior(self, condition_features: Float[Tensor, "batch hidden"]) -> DiagonalGaussian:
         """p(z | c): N(0, I), or, with prior="conditional", a Gaussian read off the condition."""
+        condition_features = checks.vectors(
+            "condition_features", condition_features, self.config.hidden_dim, self.mean.weight
+        )
         if self.config.prior == "conditional":
             return DiagonalGaussian(self.prior_mean(condition_features), self.prior_log_var(condition_features))
         zeros = condition_features.new_zeros(len(condition_features), self.config.latent_dim)
@@ -154,11 +168,16 @@ class MixAndMatch(nn.Module):
         """Per-example terms of the negative ELBO in nats: "bce" (summed over pixels) and "kl" (summed over dimensions).
 
         Grey values are read as Bernoulli means, as the original does: the "bce" of a perfect copy is the pixels' own
-        entropy, not 0. `mask` [batch, hidden] and `noise` [batch, latent] may be passed in.
+        entropy, not 0. `mask` [batch, hidden] (in place of `alpha`) and `noise` [batch, latent] may be passed in.
+        Raises ValueError as `split` does, and for a mask, an alpha or noise that does not fit.
         """
         data, condition = self.split(batch.images)
         if mask is None:
             mask = self.mask(len(data), alpha, generator, data.device)
+        elif alpha is not None:
+            raise ValueError("alpha draws a mask: give alpha or mask, not both")
+        if noise is not None:
+            noise = checks.finite("noise", noise, (len(data), self.config.latent_dim), like=data)
         condition_features = self.condition_encoder(condition)
         posterior = self.encode(self.data_encoder(data), condition_features, mask)
         z = posterior.sample(noise, generator)
@@ -174,14 +193,18 @@ class MixAndMatch(nn.Module):
         mask: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "batch data"]:
-        """Completions: decoder means [batch, 500] in [0, 1] for given bottoms, z from the prior unless passed in."""
-        features = self.condition_encoder(flat_pixels(condition, self.config.condition_dim, "condition"))
+        """Completions: decoder means [batch, 500] in [0, 1] for given bottoms; z [batch, latent] from the prior
+        and mask [batch, hidden] drawn unless passed in.
+
+        Raises ValueError for a condition that `flat_pixels` refuses, and for a z or mask that does not fit.
+        """
+        condition = flat_pixels(condition, self.config.condition_dim, "condition", like=self.mean.weight)
+        features, shape = self.condition_encoder(condition), (len(condition), self.config.latent_dim)
         if z is None:
-            noise = standard_normal((len(condition), self.config.latent_dim), condition, generator)
-            z = self.prior(features).sample(noise)
+            z = self.prior(features).sample(standard_normal(shape, condition, generator))
         if mask is None:
             mask = self.mask(len(condition), generator=generator, device=condition.device)
-        return self.decode(z, features, mask).sigmoid()
+        return self.decode(checks.finite("z", z, shape, like=condition), features, mask).sigmoid()
 
 
 class Completer(nn.Module):
@@ -196,12 +219,13 @@ class Completer(nn.Module):
     split = MixAndMatch.split
 
     def loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> dict[str, Float[Tensor, " batch"]]:
-        """{"bce": [batch]}: cross-entropy in nats, summed over the pixels to complete."""
+        """{"bce": [batch]}: cross-entropy in nats, summed over the pixels to complete. Raises ValueError as `split` does."""
         data, condition = self.split(batch.images)
         logits = self.decoder(self.condition_encoder(condition))
         return {"bce": bernoulli_nll(logits, data).sum(1)}
 
     def sample(self, condition: Tensor, *, generator: torch.Generator | None = None) -> Float[Tensor, "batch data"]:
-        """The one completion [batch, 500] in [0, 1] this model has for each bottom."""
-        condition = flat_pixels(condition, self.config.condition_dim, "condition")
+        """The one completion [batch, 500] in [0, 1] this model has for each bottom. Raises ValueError as `flat_pixels`."""
+        like = self.condition_encoder[0].weight
+        condition = flat_pixels(condition, self.config.condition_dim, "condition", like=like)
         return self.decoder(self.condition_encoder(condition)).sigmoid()

@@ -14,6 +14,7 @@ and objective, with the gradient that it cut by accident; the chapter's steps aw
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,11 +22,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
-from latentbook.data import Batch, flat_pixels
+from latentbook import checks
+from latentbook.data import Batch, flat_pixels, square_images
 from latentbook.distributions import (
     DiagonalGaussian,
     bernoulli_nll,
-    check_groups,
+    given_or_normal,
     group_index,
     product_of_experts,
     standard_normal,
@@ -40,9 +42,12 @@ EPS_PER = ("group", "sample")
 
 @dataclass(frozen=True)
 class MultiLevelVAEConfig:
-    """Sizes and choices; the defaults are the reproduction's, whose words are quoted where they name a choice."""
+    """Sizes and choices; the defaults are the reproduction's, whose words are quoted where they name a choice.
 
-    pixels: int = 784
+    Raises ValueError for sizes or choices that do not exist.
+    """
+
+    pixels: int = 784  # of a square image: 784 is 28 x 28
     hidden_dim: int = 500  # one hidden layer of tanh on either side
     style_dim: int = 10
     class_dim: int = 10
@@ -64,6 +69,15 @@ class MultiLevelVAEConfig:
     identity: bool = False  # a linear classifier must find it in a class code drawn from one image alone
     n_classes: int = 10  # labels are 0..n_classes-1 where one of these two classifiers reads them
 
+    def __post_init__(self) -> None:
+        sizes = ("hidden_dim", "style_dim", "class_dim", "n_classes")
+        checks.fields_fit(
+            self,
+            at_least=dict.fromkeys(sizes, 1) | dict.fromkeys(("group_size", "init_std", "noise_std"), 0),
+            choices={"likelihood": LIKELIHOODS, "class_kl": CLASS_KL, "average": AVERAGE, "eps_per": EPS_PER},
+            squares=["pixels"],
+        )
+
 
 class MultiLevelVAE(nn.Module):
     """Encoder, two pairs of heads and decoder: a style code for each image, a class code for each group of images."""
@@ -71,7 +85,6 @@ class MultiLevelVAE(nn.Module):
     def __init__(self, config: MultiLevelVAEConfig = MultiLevelVAEConfig()):
         super().__init__()
         self.config = c = config
-        check_config(c)
         self.encoder = nn.Sequential(nn.Linear(c.pixels, c.hidden_dim), nn.Tanh())
         self.style_mean, self.style_log_var = (nn.Linear(c.hidden_dim, c.style_dim) for _ in range(2))
         self.class_mean, self.class_log_var = (nn.Linear(c.hidden_dim, c.class_dim) for _ in range(2))
@@ -87,9 +100,17 @@ class MultiLevelVAE(nn.Module):
         if c.identity:
             self.identity = nn.Linear(c.class_dim, c.n_classes)
 
-    def encode(self, images: Float[Tensor, "batch 1 28 28"]) -> tuple[DiagonalGaussian, DiagonalGaussian]:
+    def rows(self, images: Tensor) -> Float[Tensor, "batch pixels"]:
+        """Images as the model reads them. Raises ValueError for those that `flat_pixels` refuses."""
+        return flat_pixels(images, self.config.pixels, like=self.style_mean.weight)
+
+    def encode(self, images: Float[Tensor, "batch 1 side side"]) -> tuple[DiagonalGaussian, DiagonalGaussian]:
         """q(s | x) [batch, style], and what each image alone says of its class, q(c | x) [batch, class]."""
-        hidden = self.encoder(flat_pixels(images, self.config.pixels))
+        return self.posteriors(self.rows(images))
+
+    def posteriors(self, x: Float[Tensor, "batch pixels"]) -> tuple[DiagonalGaussian, DiagonalGaussian]:
+        """What `encode` returns, of rows of pixels."""
+        hidden = self.encoder(x)
         class_log_var = self.class_log_var(hidden)
         if self.config.exact:
             class_log_var = -F.softplus(-class_log_var)  # a precision of 1 + exp(...): the prior's, and some evidence
@@ -104,14 +125,23 @@ class MultiLevelVAE(nn.Module):
         return product_of_experts(experts, groups, DiagonalGaussian(zeros, zeros) if self.config.exact else None)
 
     def decode(
-        self, style: Float[Tensor, "*batch style"], class_code: Float[Tensor, "*batch class"]
-    ) -> Float[Tensor, "*batch 784"]:
-        """Logits of the pixels' means."""
+        self,
+        style: Float[Tensor, "*batch style"],
+        class_code: Float[Tensor, "*batch class"],
+    ) -> Float[Tensor, "*batch pixels"]:
+        """Logits of the pixels' means. Raises ValueError for codes of other sizes."""
+        c, like = self.config, self.style_mean.weight
+        style = checks.vectors("style", style, c.style_dim, like)
+        class_code = checks.vectors("class_code", class_code, c.class_dim, like)
+        if style.shape[:-1] != class_code.shape[:-1]:
+            raise ValueError(
+                f"style {list(style.shape)} and class_code {list(class_code.shape)} must be for the same images"
+            )
         return self.decoder(torch.cat((style, class_code), dim=-1))
 
     def groups(self, labels: Integer[Tensor, " batch"], generator: torch.Generator | None = None) -> Tensor:
         """The groups of a batch by this model's own settings: a label for each image, drawn anew at every call."""
-        check_groups(labels, len(labels))
+        labels = checks.class_numbers("labels", labels, device=self.style_mean.weight.device)
         if not self.config.evidence:
             return torch.arange(len(labels), device=labels.device)
         if self.config.group_size:
@@ -124,12 +154,12 @@ class MultiLevelVAE(nn.Module):
         """The class code of each image as the decoder gets it in training; index [batch]: whose group's posterior it is."""
         c = self.config
         rows = len(posterior.mean) if c.eps_per == "group" else len(index)
+        shape = (rows, c.class_dim)
         if noise is None:
-            noise = standard_normal((rows, c.class_dim), posterior.mean, generator)
-        if noise.shape != (rows, c.class_dim):
-            raise ValueError(
-                f"class_noise must be [{rows}, {c.class_dim}], one row a {c.eps_per}, got {list(noise.shape)}"
-            )
+            noise = standard_normal(shape, posterior.mean, generator)
+        else:
+            like, hint = self.style_mean.weight, f"one row a {c.eps_per}"
+            noise = checks.finite("class_noise", noise, shape, like=like, hint=hint)
         if c.deterministic_class:
             return posterior.mean[index]
         if c.eps_per == "group":
@@ -145,7 +175,7 @@ class MultiLevelVAE(nn.Module):
         class_noise: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Float[Tensor, " batch"]]:
-        """Per-example terms whose means over the batch are the objective's: "mse" or "bce", "style_kl", "class_kl" (no weights).
+        """Per-example terms whose means over the batch are the objective's: "mse" or "bce", "style_kl", "class_kl".
 
         Their unit is the nat ("mse", a squared error: that of a Gaussian of variance 1/2, but for a constant), per image or,
         with average="groups", per group. groups: any integer labels [batch], in place of those drawn from the batch's own.
@@ -153,73 +183,88 @@ class MultiLevelVAE(nn.Module):
         "adversary" in the style code, its gradient turned on the way into the encoder (Ganin et al., 2016), and "identity"
         in a class code that is drawn from the image alone.
         style_noise [batch, style] and class_noise [groups, class] (with eps_per="sample" [batch, class]) may be passed in.
+        Raises ValueError for images that `flat_pixels` refuses, and for labels, groups or noise that do not fit them.
         """
-        c = self.config
-        style, experts = self.encode(batch.images)
-        groups = self.groups(batch.labels, generator) if groups is None else groups
-        n_groups, index, sizes = group_index(groups, len(batch.images))
+        c, labels, x = self.config, batch.labels, self.rows(batch.images)
+        if groups is None or c.adversary or c.identity:
+            labels = self.check_labels(labels, len(x))
+        style, experts = self.posteriors(x)
+        groups = self.groups(labels, generator) if groups is None else groups
+        n_groups, index, sizes = group_index(groups, len(x), x.device)
+        if style_noise is not None:
+            style_noise = checks.finite("style_noise", style_noise, (len(x), c.style_dim), like=x)
         class_posterior = self.accumulate(experts, index)
         z = style.sample(style_noise, generator)
         logits = self.decode(z, self.draw_class(class_posterior, index, class_noise, generator))
-        terms = {**self.reconstruction(logits, batch.images), "style_kl": style.kl().sum(1)}
+        terms = {**self.reconstruction(logits, x), "style_kl": style.kl().sum(1)}
         if not c.deterministic_class:
             class_kl = class_posterior.kl().sum(1)
             terms["class_kl"] = (class_kl / sizes if c.class_kl == "group" else class_kl)[index]
         scale = len(index) / n_groups if c.average == "groups" else 1.0
         terms = {name: scale * term for name, term in terms.items()}
-        return terms | self.find_labels(z, experts, batch.labels, generator)
+        return terms | self.find_labels(z, experts, labels, generator)
+
+    def check_labels(self, labels: Tensor, n: int) -> Int[Tensor, " batch"]:
+        """Whole numbers, one for each image; 0..n_classes-1 where a classifier reads them, or a ValueError."""
+        c = self.config
+        classes = c.n_classes if c.adversary or c.identity else None
+        return checks.class_numbers("labels", labels, n, classes, device=self.style_mean.weight.device)
 
     def find_labels(
         self, z: Tensor, experts: DiagonalGaussian, labels: Tensor, generator: torch.Generator | None
     ) -> dict[str, Float[Tensor, " batch"]]:
         """The two cross-entropies of `loss` that read labels, where the configuration has them."""
         c, found = self.config, {}
-        if c.adversary or c.identity:
-            check_classes(labels, c.n_classes)
         if c.adversary:
             found["adversary"] = self.adversary(ReversedGradient.apply(z))
         if c.identity:
             found["identity"] = self.identity(experts.sample(generator=generator))
         return {name: F.cross_entropy(logits, labels, reduction="none") for name, logits in found.items()}
 
-    def reconstruction(self, logits: Float[Tensor, "batch 784"], images: Tensor) -> dict[str, Float[Tensor, " batch"]]:
+    def reconstruction(
+        self,
+        logits: Float[Tensor, "batch pixels"],
+        x: Float[Tensor, "batch pixels"],
+    ) -> dict[str, Float[Tensor, " batch"]]:
         """The likelihood's term under its name, summed over pixels."""
-        x = images.flatten(1)
         if self.config.likelihood == "mse":
             return {"mse": (logits.sigmoid() - x).square().sum(1)}
         return {"bce": bernoulli_nll(logits, x).sum(1)}
 
-    def infer_class(self, evidence: Float[Tensor, "n k 1 28 28"]) -> DiagonalGaussian:
-        """q(c | k images) for n sets of evidence, each of k images of one class: [n, class]."""
+    def infer_class(self, evidence: Float[Tensor, "n k 1 side side"]) -> DiagonalGaussian:
+        """q(c | k images) for n sets of evidence, each of k images of one class: [n, class].
+
+        Raises ValueError for other shapes, or images that `flat_pixels` refuses.
+        """
+        side, like = math.isqrt(self.config.pixels), self.style_mean.weight
+        evidence = checks.as_tensor("evidence", evidence, dtype=like.dtype, device=like.device)
+        evidence = checks.grey("evidence", evidence, ("n", "k", 1, side, side), like.dtype)
         n, k = evidence.shape[:2]
-        if n == 0 or k == 0:
-            raise ValueError(
-                f"evidence must be [n, k, 1, 28, 28] with at least one image each, got {list(evidence.shape)}"
-            )
         _, experts = self.encode(evidence.flatten(0, 1))
         return self.accumulate(experts, torch.arange(n, device=evidence.device).repeat_interleave(k))
 
     def swap(
-        self, style_images: Float[Tensor, "n 1 28 28"], evidence: Float[Tensor, "n k 1 28 28"]
-    ) -> Float[Tensor, "n 1 28 28"]:
-        """Each image drawn again as the class of its evidence: decoder means in [0, 1] for the two posteriors' means."""
-        if len(style_images) != len(evidence):
-            raise ValueError(f"each of {len(style_images)} images needs one set of evidence, got {len(evidence)} sets")
-        style, _ = self.encode(style_images)
-        return self.decode(style.mean, self.infer_class(evidence).mean).sigmoid().view(style_images.shape)
+        self,
+        style_images: Float[Tensor, "n 1 side side"],
+        evidence: Float[Tensor, "n k 1 side side"],
+    ) -> Float[Tensor, "n 1 side side"]:
+        """Each image drawn again as the class of its evidence: decoder means in [0, 1] of the posteriors' means."""
+        class_code, (style, _) = self.infer_class(evidence).mean, self.encode(style_images)
+        checks.same_length(style_images=style.mean, evidence=class_code)
+        return square_images(self.decode(style.mean, class_code).sigmoid())
 
     def sample(
         self,
-        evidence: Float[Tensor, "n k 1 28 28"],
+        evidence: Float[Tensor, "n k 1 side side"],
         *,
         z: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "n 1 28 28"]:
-        """New styles of given classes: decoder means in [0, 1], style from the prior unless z [n, style] is passed in."""
+    ) -> Float[Tensor, "n 1 side side"]:
+        """New styles of given classes: decoder means in [0, 1]; z [n, style] from the prior unless passed in."""
         class_code = self.infer_class(evidence).mean
-        if z is None:
-            z = standard_normal((len(evidence), self.config.style_dim), class_code, generator)
-        return self.decode(z, class_code).sigmoid().view(-1, *evidence.shape[2:])
+        shape = (len(class_code), self.config.style_dim)
+        z = given_or_normal("z", z, shape, class_code, generator)
+        return square_images(self.decode(z, class_code).sigmoid())
 
 
 def draw_groups(
@@ -228,10 +273,9 @@ def draw_groups(
     """Random groups of `size` images of one label (what is left over makes a smaller one), other ones at every call.
 
     random_sizes: sizes are geometric with mean `size`, cut short where a label's images end.
-    Raises ValueError for a size below 1.
+    Raises ValueError for labels that are no whole numbers, or a size below 1.
     """
-    if size < 1:
-        raise ValueError(f"a group holds at least one image, got a size of {size}")
+    labels, size = checks.class_numbers("labels", labels), checks.count("size", size)
     n, device = len(labels), labels.device if generator is None else generator.device
     order = torch.randperm(n, generator=generator, device=device).to(labels.device)
     order = order[labels[order].argsort(stable=True)]  # label by label, in random order within
@@ -244,31 +288,3 @@ def draw_groups(
         rank = position - torch.where(first, position, 0).cummax(0).values  # its place within its label
         begins = rank % size == 0
     return torch.empty_like(position).index_copy(0, order, begins.cumsum(0) - 1)
-
-
-def check_classes(labels: Tensor, n_classes: int) -> None:
-    """Raises ValueError unless labels are int64 in 0..n_classes-1, as a classifier that reads them needs it."""
-    low, high = labels.aminmax()
-    if labels.dtype != torch.int64 or low < 0 or high >= n_classes:
-        raise ValueError(
-            f"adversary and identity read labels: int64 in 0..{n_classes - 1}, got {labels.dtype} in {int(low)}..{int(high)}; "
-            "set n_classes, or number the groups anew"
-        )
-
-
-def check_config(c: MultiLevelVAEConfig) -> None:
-    """Raises ValueError for a choice that does not exist, or sizes and spreads out of range."""
-    for name, allowed in (
-        ("likelihood", LIKELIHOODS),
-        ("class_kl", CLASS_KL),
-        ("average", AVERAGE),
-        ("eps_per", EPS_PER),
-    ):
-        if getattr(c, name) not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(c, name)!r}")
-    for name in ("pixels", "hidden_dim", "style_dim", "class_dim", "n_classes"):
-        if getattr(c, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(c, name)}")
-    for name in ("noise_std", "init_std", "group_size"):
-        if getattr(c, name) < 0:
-            raise ValueError(f"{name} must not be negative, got {getattr(c, name)}")

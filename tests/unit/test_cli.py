@@ -646,15 +646,3 @@ def test_a_module_that_no_extra_brings_is_no_advice(monkeypatch):
     monkeypatch.setattr(notebooks, "check", lambda: __import__("not_a_module"))
     with pytest.raises(ModuleNotFoundError, match="not_a_module"):
         cli.main(["check"])
-
-
-def test_messages_name_the_option_of_the_command(capsys, monkeypatch):
-    import latentbook.data
-
-    def missing(split, **_):
-        raise FileNotFoundError("not there: pass root=, or download=True to fetch it")
-
-    monkeypatch.setattr(latentbook.data, "load_digits", missing)
-    assert cli.main(["data"]) == 2
-    said = capsys.readouterr().err
-    assert "pass --data, or" in said and "root=" not in said

@@ -246,7 +246,7 @@ def test_an_mlp_probe_of_few_codes_takes_batches_of_all_that_it_fits_and_warns_o
 
 
 def test_probe_refuses_another_kind():
-    with pytest.raises(ValueError, match="kind must be linear or mlp, got 'tree'"):
+    with pytest.raises(ValueError, match="kind must be one of linear, mlp, got 'tree'"):
         probe(*codes(10, 1), *codes(10, 2), kind="tree")
 
 

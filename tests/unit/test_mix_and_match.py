@@ -423,9 +423,9 @@ def test_the_completer_answers_once_and_its_loss_is_torchs():
 # Bad input
 
 
-@pytest.mark.parametrize("alpha", [-1, 129, 64.0, True, "64", np.int64(64)])
+@pytest.mark.parametrize("alpha", [-1, 129, 64.0, True, "64", np.float64(64)])
 def test_alpha_out_of_range_or_no_int(alpha):
-    message = re.escape(f"alpha must be an int between 0 and hidden_dim=128, got {alpha!r}")
+    message = re.escape(f"alpha (of hidden_dim=128) must be a whole number between 0 and 128, got {alpha!r}")
     with pytest.raises(ValueError, match=message):
         MixAndMatch(MixAndMatchConfig(alpha=alpha))
     with pytest.raises(ValueError, match=message):
@@ -444,7 +444,7 @@ def test_unknown_choices(name, value, allowed):
 
 
 def test_sampling_refuses_an_empty_batch_and_an_unknown_per():
-    with pytest.raises(ValueError, match="the batch must hold at least one example, got 0"):
+    with pytest.raises(ValueError, match="batch must be a whole number at least 1, got 0"):
         sampling(0, 128, 64)
     with pytest.raises(ValueError, match="per must be one of example, batch, got 'pixel'"):
         sampling(2, 128, 64, "pixel")
