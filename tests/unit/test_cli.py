@@ -21,7 +21,7 @@ import torch
 from latentbook import __main__ as cli
 from latentbook import __version__, experiments, notebooks
 from latentbook.data import load_digits
-from latentbook.experiments import mix_and_match, results
+from latentbook.experiments import mix_and_match, primer, results
 from latentbook.experiments import run as running
 from latentbook.mix_and_match import MixAndMatch
 from latentbook.training import fit, load_tensors
@@ -218,7 +218,6 @@ def test_settings(text, found):
         (["reproduce", "primer", "--device", "tpu9"], "device 'tpu9' cannot be used here"),
         (["bench", "nothing"], "no experiment 'nothing'"),
         (["weights", "nothing"], "no experiment 'nothing'"),
-        (["weights", "primer"], "primer ships no trained state; those that do: mix-and-match"),
         (["weights", "mix-and-match", "--variants", "best,control"], "no state of control is shipped; mix-and-match"),
         (["weights", "mix-and-match", "--offline"], "--offline needs --output DIR"),
         (["weights", "mix-and-match", "--device", "tpu9"], "device 'tpu9' cannot be used here"),
@@ -262,6 +261,12 @@ def test_a_mistake_gets_one_clear_line_and_exit_code_2(arguments, message, capsy
     assert message in said and said.count("\n") == 1
     with pytest.raises((ValueError, OSError), match=re.escape(message.split(";")[0])):
         cli.main(["--debug", *arguments])
+
+
+def test_an_experiment_without_states_is_told_with_those_that_have_some(capsys, monkeypatch):
+    monkeypatch.delattr(primer, "STATES")
+    assert cli.main(["weights", "primer"]) == 2
+    assert "primer ships no trained state; those that do: mix-and-match" in capsys.readouterr().err
 
 
 def test_no_mnist_is_told_before_anything_is_trained(capsys, monkeypatch, tmp_path):

@@ -22,4 +22,8 @@ def test_the_example_runs(pytestconfig, monkeypatch):
     names: dict = {}
     exec(code, names)
     assert asked == ["train"] and len(names["history"].epochs) == 5
-    assert names["completions"].shape == (8, 500) and 0 <= names["completions"].min() <= names["completions"].max() <= 1
+    pictures = names["pictures"]
+    assert pictures.shape == (8, 1, 28, 28) and not pictures.requires_grad and not names["model"].training
+    assert 0 <= pictures.min() <= pictures.max() <= 1
+    assert torch.equal(pictures.flatten(1)[:, 500:], few.images[:8].flatten(1)[:, 500:])  # the given part is as it was
+    assert not torch.equal(pictures, few.images[:8])
