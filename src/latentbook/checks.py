@@ -18,8 +18,17 @@ import torch
 from torch import Tensor
 
 
-def as_tensor(name: str, values: Any, hint: str = "give a tensor, an array or nested lists of numbers") -> Tensor:
-    """A tensor, an array or nested lists of numbers as a tensor; a tensor is returned as it is."""
+def as_tensor(
+    name: str,
+    values: Any,
+    hint: str = "give a tensor, an array or nested lists of numbers",
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """A tensor, an array or nested lists of numbers as a tensor; a tensor is returned as it is.
+
+    dtype: of lists of floats (None: torch's default one); device: where lists and arrays are put (None: the CPU).
+    """
     if isinstance(values, Tensor):
         return values
     if not isinstance(values, np.ndarray | np.generic | list | tuple) or isinstance(values, str):
@@ -27,14 +36,14 @@ def as_tensor(name: str, values: Any, hint: str = "give a tensor, an array or ne
     try:
         if isinstance(values, list | tuple) and any(isinstance(value, Tensor) for value in values):
             return torch.stack([as_tensor(name, value) for value in values])
-        array = np.asarray(values)
+        array = np.require(values, requirements=["C", "W"])  # torch takes no array that is flipped or read-only
         if array.dtype.kind not in "fiub":
             raise ValueError(f"they are {array.dtype}")
-        return (
-            torch.as_tensor(array)
-            if array.dtype.kind != "f" or isinstance(values, np.ndarray)
-            else torch.tensor(values)
-        )
+        if array.dtype.kind == "f" and isinstance(
+            values, list | tuple
+        ):  # a list's floats have no precision of their own
+            return torch.as_tensor(array, dtype=torch.get_default_dtype() if dtype is None else dtype, device=device)
+        return torch.as_tensor(array, device=device)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{name} must hold numbers in rows of one length ({error}): {hint}") from None
 
@@ -68,19 +77,30 @@ def grey(
     name: str, images: Any, shape: Sequence[int | str], dtype: torch.dtype | None = None, hint: str = "reshape it first"
 ) -> Tensor:
     """Grey values in [0, 1] without NaN, as floats (bool and whole numbers 0 and 1 are converted). shape: see `shaped`."""
-    images = in_float(name, shaped(name, as_tensor(name, images), shape, hint), dtype)
-    low, high = images.aminmax()
+    images = in_float(name, shaped(name, as_tensor(name, images, dtype=dtype), shape, hint), dtype)
+    low, high = torch.stack(images.aminmax()).tolist()  # together: on a GPU each look at a value is a wait
     if not (low >= 0 and high <= 1):  # also false for NaN
         raise ValueError(
-            f"{name} must hold grey values in [0, 1] without NaN, got {float(low):.3g} to {float(high):.3g}: "
+            f"{name} must hold grey values in [0, 1] without NaN, got {low:.3g} to {high:.3g}: "
             "divide bytes by 255, undo a normalisation"
         )
     return images
 
 
-def finite(name: str, values: Any, shape: Sequence[int | str], dtype: torch.dtype | None = None) -> Tensor:
-    """Floats of a shape (see `shaped`), none of them NaN or infinite."""
-    values = in_float(name, shaped(name, as_tensor(name, values), shape), dtype)
+def finite(
+    name: str,
+    values: Any,
+    shape: Sequence[int | str],
+    dtype: torch.dtype | None = None,
+    like: Tensor | None = None,
+    hint: str = "reshape it first",
+) -> Tensor:
+    """Floats of a shape (see `shaped`), none of them NaN or infinite.
+
+    like: a tensor whose precision they take, in place of `dtype`, and lists and arrays also its device.
+    """
+    dtype, device = (dtype, None) if like is None else (like.dtype, like.device)
+    values = in_float(name, shaped(name, as_tensor(name, values, dtype=dtype, device=device), shape, hint), dtype)
     if not values.isfinite().all():
         bad = int((~values.isfinite()).sum())
         raise ValueError(

@@ -128,13 +128,13 @@ def test_the_saved_output_is_the_same_every_time():
     ("given", "message"),
     [
         ({"frames": FRAMES[0]}, "frames must have shape [frames, rows, columns, height, width], nothing empty"),
-        ({"frames": FRAMES * 2}, "the grey values of frames must lie between 0 and 1, got"),
-        ({"frames": FRAMES / 0 * 0}, "frames must be finite, got"),
+        ({"frames": FRAMES * 2}, "frames must hold grey values in [0, 1] without NaN, got"),
+        ({"frames": FRAMES / 0 * 0}, "frames must hold grey values in [0, 1] without NaN, got nan"),
         (
             {"beside": BESIDE[:4]},
             "beside must have shape [5, rows, columns, 28, 28], nothing empty, got [4, 1, 4, 28, 28]",
         ),
-        ({"beside": BESIDE - 1}, "the grey values of beside must lie between 0 and 1, got"),
+        ({"beside": BESIDE - 1}, "beside must hold grey values in [0, 1] without NaN, got"),
         ({"labels": ["a"]}, "labels must hold one text for each column of frames, 3 of them or none, got 1: ['a']"),
         ({"labels": "abc"}, "labels must hold one text for each column of frames, 3 of them or none, got 1: ['abc']"),
         (
@@ -143,8 +143,8 @@ def test_the_saved_output_is_the_same_every_time():
         ),
         ({"notes": ["a"] * 4}, "notes must hold one text for each frame, 5 of them or none, got 4"),
         ({"ticks": [1, 2]}, "ticks must hold one number for each of 5 frames, got 2: [1, 2]"),
-        ({"index": 5}, "index must be an integer between 0 and 4, the last frame, got 5"),
-        ({"index": True}, "index must be an integer between 0 and 4, the last frame, got True"),
+        ({"index": 5}, "index must be a whole number between 0 and 4, got 5"),
+        ({"index": True}, "index must be a whole number between 0 and 4, got True"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_with_what_would(given, message):
