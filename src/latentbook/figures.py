@@ -95,8 +95,10 @@ def grey(name: str, images: Any, shape: Sequence[int | str]) -> Tensor:
     What an interpolation's rounding leaves outside (up to 1e-5) is put back, all else refused as by `checks.grey`.
     """
     values = checks.as_tensor(name, images).detach().cpu()
+    if not values.is_floating_point():
+        return checks.grey(name, values, shape, torch.float32)
     inside = values.clamp(0, 1)
-    rounded = bool(((values - inside).abs() <= ROUNDING).all()) if values.is_floating_point() else False
+    rounded = ((values - inside).abs() <= ROUNDING).all()
     return checks.grey(name, inside if rounded else values, shape, torch.promote_types(values.dtype, torch.float32))
 
 
@@ -232,7 +234,7 @@ def show_windows(canvas: Any, boxes: Mapping[str, Any], rows: Mapping[str, Any],
     for line, (name, images) in zip(panels, every.items(), strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
         for panel, image in zip(line, images, strict=True):
-            panel.imshow(image, vmin=0, vmax=1)
+            panel.imshow(image.numpy(), vmin=0, vmax=1)
             panel.set(xticks=[], yticks=[])
             panel.grid(False)
             panel.spines[:].set(visible=True, color="#bbbbbb")

@@ -100,6 +100,8 @@ def test_choices_outside_are_refused_later_too():
         figure.used = [6]
     with pytest.raises(traitlets.TraitError, match="evidence must be one of \\['sevens', 'a mixture'\\], got 'nine'"):
         figure.evidence = "nine"
+    figure.used = list(np.arange(2))
+    assert figure.used == [0, 1] and json.dumps(figure.state()) and build(k=np.int64(1)).used == [0]
     with pytest.raises(traitlets.TraitError, match="combination"):
         figure.combination = "sum"
 

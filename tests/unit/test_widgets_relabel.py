@@ -63,6 +63,16 @@ def test_it_starts_with_the_label_after_the_digits_own():
     assert build(labels=None).label == 0 and build(label=3).label == 3
 
 
+def test_numpys_numbers_and_lists_are_taken():
+    figure = build(
+        source=np.int64(1), label=np.int32(3), labels=np.array(LABELS, np.uint8),
+        verdicts={name: values.tolist() for name, values in VERDICTS.items()},
+    )  # fmt: skip
+    assert (figure.source, figure.label, figure.labels) == (1, 3, LABELS)
+    figure.label = np.int64(4)
+    assert type(figure.label) is int and json.dumps(figure.state())
+
+
 def test_choices_outside_are_refused_later_too():
     figure = build()
     figure.source, figure.label = 2, 9
@@ -117,6 +127,8 @@ ONE = {"mended": DECODINGS["mended"]}
     [
         ({"sources": SOURCES.flatten(1)}, "sources must have shape [n, height, width], nothing empty, got [3, 784]"),
         ({"sources": SOURCES * 255}, "sources must hold grey values in [0, 1] without NaN, got"),
+        ({"decodings": list(DECODINGS.values())}, "decodings must hold at least one model"),
+        ({"verdicts": list(VERDICTS.values())}, "['as published', 'mended'], got a list"),
         ({"decodings": {}}, "decodings must hold at least one model, got none"),
         ({"decodings": {"mended": SOURCES}}, "decodings['mended'] must have shape [3, labels, 28, 28], nothing empty"),
         (

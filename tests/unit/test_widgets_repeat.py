@@ -82,6 +82,17 @@ def test_lists_arrays_and_tensors_are_taken_alike():
     assert build(**arrays).state() == build().state()
 
 
+def test_torchs_default_precision_changes_nothing():
+    expected = build(
+        scene=np.int64(2), stage=np.int64(3), variance=np.float32(0.5), output_bias=np.float32(-1)
+    ).to_html()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert build(scene=2, stage=3, variance=0.5, output_bias=-1).to_html() == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_the_state_is_plain_and_reaches_the_notebook():
     state = build().state()
     assert set(state) == set(RepeatFigure._saved) and json.loads(json.dumps(state)) == state
@@ -257,6 +268,9 @@ def test_it_says_what_its_picture_shows():
         ({"counts": [1, 2]}, "counts must have shape [4], nothing empty, got [2]"),
         ({"counts": [0.5] * 4}, "counts must be whole numbers such as int64, got torch.float32"),
         ({"names": ["a"]}, "names must hold one text for each scene, 4 of them or none, got 1"),
+        ({"variance": "0.5"}, "variance must be a finite number above 0, got '0.5'"),
+        ({"encoder": None}, "encoder must hold two layers' weights and biases, 4 tensors, got 0"),
+        ({"counts": [-1, 0, 0, 0]}, "counts must lie between 0 and 99, got -1 to 0"),
         ({"variance": 0}, "variance must be a finite number above 0, got 0"),
         ({"scene": 4}, "scene must be a whole number between 0 and 3, got 4"),
         ({"stage": 8}, "stage must be a whole number between 0 and 7, got 8"),

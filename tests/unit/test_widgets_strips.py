@@ -73,6 +73,34 @@ def test_frames_are_counted_from_the_start_or_named():
     assert StripsFigure(FRAMES, ticks=(1, 2, 5, 10, 50)).ticks == [1, 2, 5, 10, 50]
 
 
+@pytest.mark.parametrize(
+    ("ticks", "kept", "said"),
+    [
+        ([0.1, 0.5, 1.0], [0.1, 0.5, 1], "epoch 0.1, 0.5, 1"),
+        (np.array([0.1, 0.5, 1.0]), [0.1, 0.5, 1], "epoch 0.1, 0.5, 1"),
+        (torch.tensor([0.1, 0.5, 1.0]), [0.1, 0.5, 1], "epoch 0.1, 0.5, 1"),
+        (np.array([1, 20, 300], np.int32), [1, 20, 300], "epoch 1, 20, 300"),
+        ((-1, 0.00001, 1e6), [-1, 1e-5, 1000000], "epoch -1, 0.00001, 1000000"),
+    ],
+)
+def test_ticks_keep_their_values(ticks, kept, said):
+    figure = StripsFigure(FRAMES[:3], ticks=ticks)
+    assert figure.ticks == kept and json.loads(json.dumps(figure.state()))["ticks"] == kept
+    assert [type(tick) for tick in figure.ticks] == [type(tick) for tick in kept]
+    assert f"At {said}: " in StripsFigure(FRAMES[:3], ticks=ticks, index=1).describe()
+    assert [axes.get_ylabel() for axes in figure.still().axes] == [f"epoch {tick}" for tick in said[6:].split(", ")]
+
+
+def test_numpys_integers_are_kept_as_plain_ones():
+    figure = StripsFigure(FRAMES, start=np.int64(3), index=np.uint8(2))
+    assert figure.ticks == [3, 4, 5, 6, 7] and figure.index == 2
+    figure.index = np.int64(1)
+    assert type(figure.index) is int and json.dumps(figure.state())
+    for wrong in (1.0, "1", True, np.bool_(True)):
+        with pytest.raises(traitlets.TraitError):
+            figure.index = wrong
+
+
 def test_it_starts_at_the_last_frame_or_where_it_is_told():
     assert StripsFigure(FRAMES).index == 4
     figure = StripsFigure(FRAMES, index=0)
@@ -143,6 +171,14 @@ def test_the_saved_output_is_the_same_every_time():
         ),
         ({"notes": ["a"] * 4}, "notes must hold one text for each frame, 5 of them or none, got 4"),
         ({"ticks": [1, 2]}, "ticks must hold one number for each of 5 frames, got 2: [1, 2]"),
+        ({"ticks": [1, 2, 3, 4, float("nan")]}, "ticks must be finite"),
+        ({"ticks": [True] * 5}, "ticks must hold one number for each of 5 frames, got 5: [True,"),
+        ({"ticks": list("abcde")}, "ticks must hold numbers"),
+        ({"ticks": 3}, "ticks must hold numbers"),
+        ({"labels": 3}, "labels must hold texts, one for each column of frames, or none, got 3"),
+        ({"start": 0.5}, "start must be a whole number"),
+        ({"frames": None}, "frames must hold numbers, got None"),
+        ({"frames": (255 * FRAMES).byte()}, "frames must hold grey values in [0, 1] without NaN, got 0 to 25"),
         ({"index": 5}, "index must be a whole number between 0 and 4, got 5"),
         ({"index": True}, "index must be a whole number between 0 and 4, got True"),
     ],

@@ -38,7 +38,7 @@ class AttentionWindow(SceneWidget):
 
     names = traitlets.List().tag(sync=True)
     reading = traitlets.Bool(False).tag(sync=True)
-    pixel = traitlets.Tuple((14, 14)).tag(sync=True)
+    pixel = traitlets.Any((14, 14)).tag(sync=True)  # two whole numbers; checked below
     caption = traitlets.Unicode(
         "Drag the window, pull its corners, scroll over it, pinch it, or use the arrow keys, + and −. The crop reads the "
         "scene at the inverse of A; pasting it back reads the crop at A itself. A scale s above 1 is a window smaller than "

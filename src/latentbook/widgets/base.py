@@ -94,7 +94,7 @@ class StaticWidget(anywidget.AnyWidget):
         )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
-        found = super()._repr_mimebundle_(**kwargs)
+        found = None if self.comm is None else super()._repr_mimebundle_(**kwargs)  # None: it has been closed
         data, metadata = found if isinstance(found, tuple) else (found or {}, {})
         png = render_png(self.still())
         data = {

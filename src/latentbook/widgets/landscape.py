@@ -36,7 +36,7 @@ class GradientExplorer(SceneWidget):
     _esm = compose("landscape", ".js", "sampling", "scene")
     _css = compose("landscape", ".css", "scene")
 
-    target = traitlets.Tuple((3.0, 0.0, 0.0)).tag(sync=True)
+    target = traitlets.Any((3.0, 0.0, 0.0)).tag(sync=True)  # as where
     rate = Real(0.5).tag(sync=True)
     caption = traitlets.Unicode(
         "Gradient descent on the two shifts, to make the crop equal the target. The landscape lies over the scene: each of its "
