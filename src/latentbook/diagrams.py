@@ -5,14 +5,16 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from latentbook.figures import BACKWARD, COLOURS, arrow, box, route, sheet, term
+from latentbook.figures import BACKWARD, COLOURS, arrow, book_style, box, route, sheet, term
 
 
+@book_style()
 def symbol(axes: Axes, x: float, y: float, text: str, kind: str) -> None:
     """A variable by its name, in the colour of its concept, centred on (x, y)."""
     axes.text(x, y, text, color=COLOURS[kind], fontsize=14, ha="center", va="center")
 
 
+@book_style()
 def draw_evidence_flow(cut: bool = False) -> Figure:
     """Three images of a group: a style code for each, one class code from the product of what all of them say.
 
@@ -53,6 +55,7 @@ def draw_evidence_flow(cut: bool = False) -> Figure:
     return figure
 
 
+@book_style()
 def draw_swap_flow() -> Figure:
     """How a swap is made and scored: style from one image, class from other images of another class, judged by its picture."""
     figure, axes = sheet(14.4, 4.4, 0.64)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import as_file, files
+from itertools import cycle
+from pathlib import Path as FilePath
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -16,8 +21,10 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
 from torch import Tensor
 
+from latentbook import checks
 from latentbook.data import Digits
-from latentbook.spatial_transformer import box_corners
+from latentbook.files import check_writable, write_whole
+from latentbook.spatial_transformer import box_corners, pair
 
 COLOURS = {
     "data": "#0072B2",
@@ -37,84 +44,197 @@ BOXES = (
 )  # told apart by dashes too
 
 
+ROUNDING = 1e-5  # of grey values, as of a window that was read between pixels
+GAP = 2  # white pixels between the pictures of a mosaic
+
+
 def use_style() -> None:
-    """Set the book's look for every plot that follows."""
+    """Set the book's look for every plot that follows, and nothing of any other look."""
     with as_file(files("latentbook") / "latentbook.mplstyle") as path:
-        plt.style.use(path)
+        plt.style.use(["default", path])
 
 
-def pixels(images: Tensor | np.ndarray) -> np.ndarray:
-    """Images of any leading shape as an array [n, 28, 28] for plotting."""
-    array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
-    return array.reshape(-1, 28, 28)
+@contextmanager
+def book_style() -> Iterator[None]:
+    """Draw in the book's look, whatever the reader's settings are, and leave those as they were. Decorates functions too."""
+    with as_file(files("latentbook") / "latentbook.mplstyle") as path, plt.style.context(path, after_reset=True):
+        yield
 
 
-def mosaic(images: Tensor | np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
-    """Images [n, ..., 28, 28] laid out row by row on one canvas, black ink on white, `gap` white pixels between."""
-    array = pixels(images)
-    rows = -(-len(array) // columns)
-    canvas = np.zeros((rows * (28 + gap) - gap, columns * (28 + gap) - gap), array.dtype)
-    for i, image in enumerate(array):
-        top, left = (i // columns) * (28 + gap), (i % columns) * (28 + gap)
-        canvas[top : top + 28, left : left + 28] = image
+class BookFigure(Figure):
+    """A figure in the book's look for good: ticks, fonts and paper are settled only when it is drawn or saved."""
+
+    @book_style()
+    def draw(self, renderer: Any) -> None:
+        super().draw(renderer)
+
+    @book_style()
+    def get_tightbbox(self, *args: Any, **kwargs: Any) -> Any:
+        return super().get_tightbbox(*args, **kwargs)
+
+    @book_style()
+    def savefig(self, *args: Any, **kwargs: Any) -> None:
+        super().savefig(*args, **kwargs)
+
+
+def pictures(name: str, images: Any, size: int | tuple[int, int] | None = None) -> Tensor:
+    """Grey values 0 to 1 as pictures [n, height, width] on the CPU, without their history.
+
+    images: [..., height, width] (a tensor, an array or nested lists), or flat square ones as rows [n, pixels].
+    size: (height, width) of flat ones [..., pixels] that are not square or not in rows.
+    Raises ValueError for values outside 0 to 1 or NaN, nothing at all, and where no height and width follow.
+    """
+    values = checks.as_tensor(name, images)
+    height, width = size_of(name, values.shape, size)
+    return grey(name, values.reshape(-1, height, width), ("n", "height", "width"))
+
+
+def grey(name: str, images: Any, shape: Sequence[int | str]) -> Tensor:
+    """Grey values 0 to 1 of a shape (see `checks.shaped`), on the CPU, without their history, in float32 or as wide as given.
+
+    What an interpolation's rounding leaves outside (up to 1e-5) is put back, all else refused as by `checks.grey`.
+    """
+    values = checks.as_tensor(name, images).detach().cpu()
+    if not values.is_floating_point():
+        return checks.grey(name, values, shape, torch.float32)
+    inside = values.clamp(0, 1)
+    rounded = ((values - inside).abs() <= ROUNDING).all()
+    return checks.grey(name, inside if rounded else values, shape, torch.promote_types(values.dtype, torch.float32))
+
+
+def size_of(name: str, shape: Sequence[int], size: int | tuple[int, int] | None = None) -> tuple[int, int]:
+    """Height and width of images of a shape, as `pictures` reads it; raises ValueError where they do not follow."""
+    if len(shape) == 0 or 0 in shape:
+        raise ValueError(f"{name} must hold at least one picture [height, width], got {list(shape)}: give some")
+    if size is not None:
+        height, width = pair(size)
+        if shape[-1] != height * width and tuple(shape[-2:]) != (height, width):
+            raise ValueError(
+                f"{name} must be pictures of {height} by {width} pixels, got {list(shape)}: reshape it first"
+            )
+        return height, width
+    if len(shape) > 2:
+        return shape[-2], shape[-1]
+    side, pixels = math.isqrt(shape[-1]), shape[-1]
+    if side**2 != pixels:
+        raise ValueError(
+            f"{name} must be [..., height, width], or flat square pictures [n, pixels], got {list(shape)}: "
+            "reshape it first, or give size=(height, width)"
+        )
+    if len(shape) == 2 and shape[0] == pixels:
+        raise ValueError(
+            f"{name} {list(shape)} can be one picture or {pixels} flat ones of {side} by {side}: "
+            f"give [1, {pixels}, {pixels}] or [{pixels}, {side}, {side}]"
+        )
+    return side, side
+
+
+def numbers(name: str, values: Any, shape: Sequence[int | str]) -> Tensor:
+    """Finite numbers of a shape (see `checks.shaped`) as float64 on the CPU, without their history."""
+    return checks.finite(name, checks.as_tensor(name, values, dtype=torch.float64).detach().cpu(), shape, torch.float64)
+
+
+def pixels(images: Any, size: int | tuple[int, int] | None = None) -> np.ndarray:
+    """Images as an array [n, height, width] of grey values 0 to 1 for plotting; takes and refuses what `pictures` does."""
+    return pictures("images", images, size).numpy()
+
+
+def mosaic(images: Any, columns: int, gap: int = GAP, size: int | tuple[int, int] | None = None) -> np.ndarray:
+    """Images (see `pictures`) laid out row by row on one canvas, black ink on white, `gap` white pixels between."""
+    array, columns, gap = pixels(images, size), checks.count("columns", columns), checks.count("gap", gap, 0)
+    (n, height, width), down = array.shape, -(-len(array) // columns)
+    canvas = np.zeros((down * (height + gap) - gap, columns * (width + gap) - gap), array.dtype)
+    for i in range(n):
+        top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = array[i]
     return canvas
 
 
+@book_style()
 def show_digits(
-    images: Tensor | np.ndarray,
+    images: Any,
     columns: int,
     *,
     title: str = "",
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
     scale: float = 0.42,
+    size: int | tuple[int, int] | None = None,
 ) -> Figure:
-    """One mosaic of digits (grey values 0 to 1, no rescaling), with labels along its rows and columns."""
-    array = pixels(images)
-    rows = -(-len(array) // columns)
-    figure, axes = plt.subplots(figsize=(scale * columns + 0.3 + (1.0 if row_labels else 0), scale * rows + 0.3))
+    """One mosaic of digits or other pictures (grey values 0 to 1, no rescaling), with labels along its rows and columns.
+
+    images, size: as in `pictures`. scale: inches a column is wide. Raises ValueError as `pictures` does, and for another
+    number of labels than there are rows or columns.
+    """
+    array, columns = pixels(images, size), checks.count("columns", columns)
+    (height, width), rows = array.shape[1:], -(-len(array) // columns)
+    row_labels, column_labels = labels("row_labels", row_labels, rows), labels("column_labels", column_labels, columns)
+    scale = checks.number("scale", scale, 0, open_low=True)
+    across, down = scale * columns + 0.3 + (1.0 if row_labels else 0), scale * rows * height / width + 0.3
+    figure, axes = plt.subplots(figsize=(across, down), FigureClass=BookFigure)
     axes.imshow(mosaic(array, columns), vmin=0, vmax=1, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.set_title(title)
     if row_labels:
-        axes.set_yticks([30 * i + 14 for i in range(rows)], row_labels)
+        axes.set_yticks([(height + GAP) * i + height / 2 for i in range(rows)], row_labels)
     if column_labels:
         axes.xaxis.tick_top()
-        axes.set_xticks([30 * i + 14 for i in range(columns)], column_labels)
+        axes.set_xticks([(width + GAP) * i + width / 2 for i in range(columns)], column_labels)
     axes.tick_params(length=0)
     return figure
 
 
+def labels(name: str, given: Iterable[Any], count: int) -> list[str]:
+    """No text, or one for each of `count` rows or columns. Raises ValueError for another number of them."""
+    found = [] if given is None else [given] if isinstance(given, str) else [str(text) for text in given]
+    if len(found) not in (0, count):
+        raise ValueError(f"{name} must hold a text for each of {count}, or none, got {len(found)}: {found}")
+    return found
+
+
+@book_style()
 def draw_box(
-    axes: Axes, where: Tensor, size: int, colour: str = COLOURS["attention"], dash: Any = "-", clip: bool = False
+    axes: Axes,
+    where: Any,
+    size: int | tuple[int, int],
+    colour: str = COLOURS["attention"],
+    dash: Any = "-",
+    clip: bool = False,
 ) -> None:
-    """The box of one window, `where` [3], over a canvas of `size` pixels shown by imshow; clip: not beyond the axes."""
-    left, top, right, bottom = (
-        box_corners(where.detach().cpu(), size) - 0.5
-    ).tolist()  # imshow: centres at whole numbers
+    """The box of one window, `where` [3], over a canvas shown by imshow; clip: not beyond the axes.
+
+    size: the canvas' (height, width) in pixels, or one number for both.
+    """
+    corners = box_corners(numbers("where", where, [3]), size)
+    left, top, right, bottom = (corners - 0.5).tolist()  # imshow: centres at whole numbers
     style = {"edgecolor": colour, "linestyle": dash, "linewidth": 1.6, "clip_on": clip}
     axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, **style))
 
 
-def show_windows(
-    canvas: Tensor, boxes: Mapping[str, Tensor], rows: Mapping[str, Tensor], scale: float = 0.95
-) -> Figure:
+@book_style()
+def show_windows(canvas: Any, boxes: Mapping[str, Any], rows: Mapping[str, Any], scale: float = 0.95) -> Figure:
     """Canvases with boxes, and beneath them a row of what each window shows.
 
-    canvas: [n, 1, size, size]; boxes: up to three name -> where [n, 3]; rows: name -> images [n, 1, height, width]. A row of
-    a box's name carries that box's colour and dash.
+    canvas: [n, 1, height, width]; boxes: up to three name -> where [n, 3]; rows: name -> images [n, 1, height, width]. A row
+    of a box's name carries that box's colour and dash.
+    Raises ValueError for more boxes, and for pictures and windows of different number.
     """
-    every, size = {"canvas": canvas} | dict(rows), canvas.shape[-1]
-    figure, panels = plt.subplots(
-        len(every), len(canvas), figsize=(scale * len(canvas) + 0.8, scale * len(every)), squeeze=False
-    )
-    styles = dict(zip(boxes, BOXES, strict=False))
+    every = {name: pictures(name, images) for name, images in ({"canvas": canvas} | dict(rows)).items()}
+    n, size = checks.same_length(**every), tuple(every["canvas"].shape[1:])
+    if len(boxes) > len(BOXES):
+        raise ValueError(
+            f"boxes must be at most {len(BOXES)}, which can be told apart, got {len(boxes)}: {list(boxes)}"
+        )
+    windows = {name: numbers(name, where, [n, 3]) for name, where in boxes.items()}
+    styles = dict(zip(windows, BOXES, strict=False))
+    figsize = (scale * n + 0.8, scale * len(every))
+    figure, panels = plt.subplots(len(every), n, figsize=figsize, squeeze=False, FigureClass=BookFigure)
     for line, (name, images) in zip(panels, every.items(), strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-        for panel, image in zip(line, images.detach().cpu(), strict=True):
-            panel.imshow(image[0], vmin=0, vmax=1)
+        for panel, image in zip(line, images, strict=True):
+            panel.imshow(image.numpy(), vmin=0, vmax=1)
             panel.set(xticks=[], yticks=[])
             panel.grid(False)
             panel.spines[:].set(visible=True, color="#bbbbbb")
@@ -122,52 +242,76 @@ def show_windows(
                 colour, dash = styles[name]
                 panel.spines[:].set(color=colour, linestyle=dash, linewidth=1.6)
     for i, panel in enumerate(panels[0]):
-        for name, where in boxes.items():
+        for name, where in windows.items():
             draw_box(panel, where[i], size, *styles[name])
     figure.subplots_adjust(wspace=0.12, hspace=0.12)
     return figure
 
 
-def completions_grid(truth: Tensor, conditions: Tensor, completions: Tensor) -> Figure:
+@book_style()
+def completions_grid(
+    truth: Any, conditions: Any, completions: Any, size: int | tuple[int, int] | None = None
+) -> Figure:
     """The original's figure: one row a digit; columns: the truth, the condition, then the completions.
 
-    truth: [n, 784]; conditions: [n, 284], the bottoms; completions: [n, k, 500], the tops, shown over the true bottoms.
+    truth: pictures, [n, 784] or as `pictures` takes them; conditions: [n, 284], the bottoms; completions: [n, k, 500], the
+    tops, shown over the true bottoms. Other sizes are taken where top and bottom make a picture.
     """
-    n, k = completions.shape[:2]
-    blank = np.zeros((n, 1, 500), np.float32)
-    bottoms = conditions.cpu().numpy()[:, None]
-    shown = np.concatenate([blank, completions.cpu().numpy()], 1)
-    rest = np.concatenate([shown, np.repeat(bottoms, k + 1, 1)], 2)
-    everything = np.concatenate([truth.cpu().numpy()[:, None], rest], 1)
-    labels = ["true", "given", *[""] * k]
-    figure = show_digits(everything, k + 2, column_labels=labels, scale=0.42)
-    axes = figure.axes[0]
-    axes.tick_params(axis="x", labelsize=8)
-    axes.text((2 * 30 + (k + 2) * 30) / 2, -6, f"{k} completions", ha="center", va="bottom", fontsize=10)
-    for column, colour in ((0, COLOURS["data"]), (1, COLOURS["condition"]), (2, COLOURS["latent"])):
-        width = 30 * k - 2 if column == 2 else 28
-        axes.add_patch(
-            Rectangle((30 * column - 1.5, -2.5), width + 2, 30 * n + 2, fill=False, edgecolor=colour, linewidth=1.6)
+    whole = pictures("truth", truth, size)
+    n, height, width = whole.shape
+    bottoms = grey("conditions", conditions, [n, "bottom"])
+    top = height * width - bottoms.shape[1]
+    if top < 1:
+        raise ValueError(
+            f"conditions must be smaller than the truth, {height * width} pixels, got {bottoms.shape[1]}: give the bottoms"
         )
-    axes.set_xlim(-3, 30 * (k + 2))
-    axes.set_ylim(30 * n + 1, -4)
+    tops = grey("completions", completions, [n, "k", top])
+    k = tops.shape[1]
+    shown = torch.cat([torch.zeros(n, 1, top), tops], 1)
+    rest = torch.cat([shown, bottoms[:, None].expand(n, k + 1, -1)], 2)
+    everything = torch.cat([whole.flatten(1)[:, None], rest], 1)
+    figure = show_digits(everything, k + 2, column_labels=["true", "given", *[""] * k], size=(height, width))
+    axes, across, down = figure.axes[0], width + GAP, height + GAP
+    axes.tick_params(axis="x", labelsize=8)
+    axes.text((2 * across + (k + 2) * across) / 2, -6, f"{k} completions", ha="center", va="bottom", fontsize=10)
+    for column, colour in ((0, COLOURS["data"]), (1, COLOURS["condition"]), (2, COLOURS["latent"])):
+        wide = across * k if column == 2 else across
+        corner = (across * column - 1.5, -2.5)
+        axes.add_patch(Rectangle(corner, wide, down * n + 2, fill=False, edgecolor=colour, linewidth=1.6))
+    axes.set_xlim(-3, across * (k + 2))
+    axes.set_ylim(down * n + 1, -4)
     return figure
 
 
-def front_picture(path: str, digits: Digits, columns: int = 12) -> None:
-    """The picture of the README, made anew: completions of six test digits by chapter 01's best model."""
+@book_style()
+def front_picture(path: str | FilePath, digits: Digits, columns: int = 12) -> None:
+    """The picture of the README, made anew: completions of six test digits by chapter 01's best model.
+
+    It is written whole or not at all. Raises ValueError where `digits` has fewer than three of a kind that is shown.
+    """
     from latentbook.experiments import mix_and_match
 
-    use_style()
+    columns = checks.count("columns", columns)
+    check_writable(path, "the picture")
     model = mix_and_match.load_state("best")
-    index = torch.cat([(digits.labels == label).nonzero()[2:3, 0] for label in (0, 2, 3, 4, 6, 7)])
+    index = torch.cat([nth_of(digits, label, 2) for label in (0, 2, 3, 4, 6, 7)])
     tops, bottoms = model.split(digits.images[index])
     completed = mix_and_match.completions(model, bottoms, columns, torch.Generator().manual_seed(0))
-    figure = completions_grid(torch.cat((tops, bottoms), 1), bottoms, completed)
-    figure.savefig(path, dpi=150)
+    figure, out = completions_grid(torch.cat((tops, bottoms), 1), bottoms, completed), io.BytesIO()
+    figure.savefig(out, dpi=150, format=FilePath(path).suffix.removeprefix(".") or "png")
     plt.close(figure)
+    write_whole(path, out.getvalue())
 
 
+def nth_of(digits: Digits, label: int, n: int) -> Tensor:
+    """Where the digits have a label for the nth time (counted from 0), [1]. Raises ValueError where they do not."""
+    found = (digits.labels == label).nonzero()[n : n + 1, 0]
+    if len(found) == 0:
+        raise ValueError(f"digits must hold at least {n + 1} of each kind, got fewer of {label}: give a whole test set")
+    return found
+
+
+@book_style()
 def curves(
     histories: Mapping[str, Sequence[float]],
     *,
@@ -176,17 +320,31 @@ def curves(
     start: int = 1,
     axes: Axes | None = None,
 ) -> Axes:
-    """One line a name, each with its own colour, dash and marker."""
-    axes = plt.subplots(figsize=(6, 3))[1] if axes is None else axes
-    for (name, values), marker in zip(histories.items(), "osD^vPX", strict=False):
-        axes.plot(
-            range(start, start + len(values)), values, marker=marker, markevery=max(1, len(values) // 8), label=name
-        )
+    """One line a name, each with its own colour, dash and marker (from the eighth on they come again).
+
+    histories: name -> one number an epoch; NaN, of a run that diverged, is left out. Raises ValueError where there is none.
+    """
+    if not histories:
+        raise ValueError("histories must hold at least one curve, got none: give {name: [one number an epoch]}")
+    every = {name: series(name, values) for name, values in histories.items()}
+    axes = plt.subplots(figsize=(6, 3), FigureClass=BookFigure)[1] if axes is None else axes
+    for (name, values), marker in zip(every.items(), cycle("osD^vPX")):
+        epochs = range(start, start + len(values))
+        axes.plot(epochs, values, marker=marker, markevery=max(1, len(values) // 8), label=name)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.legend()
     return axes
 
 
+def series(name: str, values: Any) -> np.ndarray:
+    """Numbers [n], NaN allowed, as an array; raises ValueError for anything else and for none at all."""
+    found = checks.shaped(
+        name, checks.as_tensor(name, values, dtype=torch.float64), ["n"], "give one number for each point"
+    )
+    return found.detach().cpu().to(torch.float64).numpy()
+
+
+@book_style()
 def spread(
     axes: Axes,
     x: Sequence[float],
@@ -197,9 +355,14 @@ def spread(
     marker: str = "o",
     dash: str = "-",
 ) -> None:
-    """The mean over seeds as a line, every single seed as a faint mark: values[i] holds the seeds at x[i]."""
-    axes.plot(x, [np.mean(v) for v in values], dash, color=colour, marker=marker, label=label)
-    for position, seeds in zip(x, values, strict=True):
+    """The mean over seeds as a line, every single seed as a faint mark: values[i] holds the seeds at x[i].
+
+    Raises ValueError where there are not as many x as values, or no seed at one of them.
+    """
+    checks.same_length(x=x, values=values)
+    every = [series(f"the values at x = {position}", seeds) for position, seeds in zip(x, values, strict=True)]
+    axes.plot(x, [seeds.mean() for seeds in every], dash, color=colour, marker=marker, label=label)
+    for position, seeds in zip(x, every, strict=True):
         axes.plot([position] * len(seeds), seeds, linestyle="", marker=marker, color=colour, alpha=0.35, markersize=3)
 
 
@@ -208,6 +371,11 @@ class Table:
 
     def __init__(self, header: Sequence[str], rows: Iterable[Sequence[Any]]):
         self.header, self.rows = list(header), [list(row) for row in rows]
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ValueError(
+                    f"every row must have {len(self.header)} cells, as the header has, got {len(row)}: {row}"
+                )
 
     def _repr_markdown_(self) -> str:
         align = [":--", *["--:"] * (len(self.header) - 1)]
@@ -229,7 +397,8 @@ def results_table(
     """
 
     def cell(values: Any, show: Callable[[float], str]) -> str:
-        if values is None:
+        values = values.tolist() if hasattr(values, "tolist") else values  # of arrays and tensors
+        if values is None or (isinstance(values, Sequence) and len(values) == 0):
             return "–"
         if not isinstance(values, Sequence):
             return show(values)
@@ -259,11 +428,13 @@ class Source:
 # Diagrams
 
 
+@book_style()
 def cells(
     axes: Axes, x: float, y: float, kinds: Sequence[str], width: float = 0.32, height: float = 0.42, label: str = ""
 ) -> None:
     """A feature vector as a row of cells; each kind ("data", "condition", "latent") has its colour and its hatching."""
     for i, kind in enumerate(kinds):
+        checks.choice("kind", kind, HATCHES)
         axes.add_patch(
             Rectangle(
                 (x + i * width, y),
@@ -279,6 +450,7 @@ def cells(
         axes.text(x, y + height + 0.08, label, ha="left", va="bottom", fontsize=9)
 
 
+@book_style()
 def box(
     axes: Axes, x: float, y: float, text: str, width: float = 1.5, height: float = 0.6, colour: str = "#444444"
 ) -> None:
@@ -290,6 +462,7 @@ def box(
     axes.text(x, y, text, ha="center", va="center", fontsize=9)
 
 
+@book_style()
 def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], bend: float = 0.0) -> None:
     """An arrow between two points, straight unless bent."""
     axes.add_patch(
@@ -305,6 +478,7 @@ def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], bend
     )
 
 
+@book_style()
 def route(axes: Axes, points: Sequence[tuple[float, float]], dashed: bool = False) -> None:
     """An arrow along corners; dashed where a gradient flows back instead of a value forward."""
     axes.add_patch(
@@ -320,27 +494,32 @@ def route(axes: Axes, points: Sequence[tuple[float, float]], dashed: bool = Fals
     )
 
 
+@book_style()
 def one_hot(axes: Axes, x: float, y: float, chosen: int = 4, n: int = 10, size: float = 0.16) -> None:
     """A one-hot label as a row of small cells centred on (x, y), the chosen one filled."""
+    checks.count("chosen", chosen, 0, checks.count("n", n) - 1)
     for i in range(n):
         face = COLOURS["class"] if i == chosen else "white"
         corner = (x + (i - n / 2) * size, y - size / 2)
         axes.add_patch(Rectangle(corner, size, size, facecolor=face, edgecolor="#777777", linewidth=0.7))
 
 
+@book_style()
 def term(axes: Axes, x: float, y: float, formula: str, words: str) -> None:
     """A term of the loss, its formula above what it means, centred on (x, y)."""
     axes.text(x, y, f"{formula}\n{words}", ha="center", va="center", fontsize=9)
 
 
+@book_style()
 def sheet(width: float, height: float, scale: float = 1.0) -> tuple[Figure, Axes]:
     """An empty sheet for a diagram, in units of its own, of one aspect."""
-    figure, axes = plt.subplots(figsize=(width * scale, height * scale))
+    figure, axes = plt.subplots(figsize=(width * scale, height * scale), FigureClass=BookFigure)
     axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
     axes.axis("off")
     return figure, axes
 
 
+@book_style()
 def draw_vae() -> Figure:
     """The VAE as a flow: x -> encoder -> q(z | x) -> sample -> decoder -> p(x | z), and where the two terms of the loss arise."""
     figure, axes = sheet(11, 3.0, 0.8)
@@ -361,6 +540,7 @@ def draw_vae() -> Figure:
     return figure
 
 
+@book_style()
 def draw_lane(axes: Axes, y: float, posterior: str) -> None:
     """The way of the image: x, encoder, q(z | ...), z, decoder, p(x | z, y); above it the two terms that arise on it."""
     axes.text(0.4, y, "$x$", color=COLOURS["data"], fontsize=15, va="center", ha="center")
@@ -378,6 +558,7 @@ def draw_lane(axes: Axes, y: float, posterior: str) -> None:
     term(axes, 12.25, y + 1.32, r"$-\log p(x\,|\,z, y)$", "reconstruction (BCE)")
 
 
+@book_style()
 def draw_classifier(axes: Axes, y: float, top: float) -> None:
     """The way of the label beneath that of the image: classifier, q(y | x)."""
     route(axes, [(0.4, top - 0.3), (0.4, y), (1.35, y)])
@@ -386,12 +567,14 @@ def draw_classifier(axes: Axes, y: float, top: float) -> None:
     arrow(axes, (3.05, y), (3.75, y))
 
 
+@book_style()
 def draw_label(axes: Axes, x: float, y: float) -> None:
     """The label y that the decoder gets: its cells, and its name to their right."""
     one_hot(axes, x, y)
     axes.text(x + 1.12, y, "$y$", color=COLOURS["class"], fontsize=15, va="center", ha="center")
 
 
+@book_style()
 def draw_label_flow(as_prediction: bool) -> Figure:
     """The conditional VAE, its label an input or a prediction, and where the terms of its loss arise.
 
@@ -422,6 +605,7 @@ def draw_label_flow(as_prediction: bool) -> Figure:
     return figure
 
 
+@book_style()
 def draw_mended_flow() -> Figure:
     """The mended model: encoder and decoder both get y, and y pays for itself with a KL to its prior p(y)."""
     figure, axes = sheet(13.4, 5.6, 0.67)
@@ -444,15 +628,21 @@ def draw_mended_flow() -> Figure:
     return figure
 
 
+@book_style()
 def draw_mixing(mask: Sequence[bool]) -> Figure:
-    """Sampling and Resampling on both sides of the model, one cell a feature; the mask says which side each cell comes from."""
+    """Sampling and Resampling on both sides of the model, one cell a feature; the mask says which side each cell comes from.
+
+    mask: one row of yes and no (or 1 and 0), a list, an array or a tensor.
+    """
+    mask = [value != 0 for value in numbers("mask", mask, ["hidden"]).tolist()]
     n = len(mask)
     w = 0.32
-    figure, axes = sheet(15.2, 5.4, 0.66)
+    wide = w * max(0, n - 14)  # beyond the 14 features for which the sheet has room
+    figure, axes = sheet(15.2 + 2 * wide, 5.4, 0.66)
     drawn = [i for i, on in enumerate(mask) if on]
     for x, chosen, other, title, target in (
         (0.3, "data", "condition", "encoder side", "to the posterior heads:\n" + r"$q(z\,|\,x, c)$"),
-        (8.1, "condition", "latent", "decoder side", "to the decoder:\n" + r"$p(x\,|\,z, c)$"),
+        (8.1 + wide, "condition", "latent", "decoder side", "to the decoder:\n" + r"$p(x\,|\,z, c)$"),
     ):
         axes.text(x, 5.1, title, fontsize=11, weight="bold", va="center")
         cells(axes, x, 3.75, [chosen] * n, label=f"{chosen} features")
@@ -473,6 +663,7 @@ def draw_mixing(mask: Sequence[bool]) -> Figure:
     return figure
 
 
+@book_style()
 def draw_spatial_transformer() -> Figure:
     """The three parts of a spatial transformer between a canvas and its reader, and the way of the gradient back through them."""
     figure, axes = sheet(13.4, 4.3, 0.67)

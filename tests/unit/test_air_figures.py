@@ -64,3 +64,44 @@ def test_the_policys_shares_are_those_of_its_places():
     assert difference.lines[0].get_xydata().tolist() == (first - second).tolist()
     assert [arrow.xy for arrow in models.texts] == [(3.0, 1.0), (-2.0, 4.0)]
     assert difference.get_ylim()[0] > difference.get_ylim()[1]  # down is down, as in a picture
+
+
+def test_scenes_that_are_no_square_have_their_windows_where_they_read():
+    where = torch.tensor([[[2.0, 0.5, -1.0]]])
+    for given in (where, where.tolist(), where.numpy()):
+        figure = show_scenes(torch.rand(1, 1, 20, 40), given, [1])
+        (box,) = figure.axes[0].patches  # half as large as the scene, its centre at (-0.25, 0.5)
+        assert (box.get_x(), box.get_y(), box.get_width(), box.get_height()) == pytest.approx((4.5, 9.5, 20, 10))
+    share = draw_policy([[35.0, 5.0]], [[5.0, 15.0]], [], (20, 40)).axes[0]
+    table = torch.tensor(share.images[0].get_array())
+    assert table[1, 4] == 1 and table.sum() == 1 and share.images[0].get_extent() == [0, 40, 20, 0]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_the_diagram_is_as_wide_as_its_steps(steps):
+    figure = draw_unrolled(steps)
+    figure.canvas.draw()
+    for thing in [*figure.axes[0].texts, *figure.axes[0].patches]:
+        assert thing.get_window_extent().x1 <= figure.bbox.x1, thing
+
+
+SCENES, WHERE = torch.rand(2, 1, 9, 9), torch.ones(2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: show_rows({}), "rows must hold at least one row"),
+        (lambda: show_rows({"a": SCENES, "b": SCENES[:1]}), "as many a as b, got 2 a, 1 b"),
+        (lambda: show_rows({"a": 255 * SCENES}), "a must hold grey values"),
+        (lambda: show_scenes(SCENES, WHERE[:1], [1, 1]), r"where must have shape \[2, steps, 3\]"),
+        (lambda: show_scenes(SCENES, WHERE, [1, 4]), r"counts must be .*0\.\.3, got 1\.\.4"),
+        (lambda: show_scenes(SCENES, WHERE, [1]), r"counts must be \[2\]"),
+        (lambda: show_scenes(SCENES, WHERE * float("nan"), [1, 1]), "where must be finite"),
+        (lambda: draw_policy(torch.ones(3, 2), torch.ones(2, 2), [], 9), r"second must have shape \[3, 2\]"),
+        (lambda: draw_unrolled(0), "steps must be a whole number at least 1, got 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

@@ -55,6 +55,16 @@ def test_other_grey_values_are_refused(given, words):
         checks.grey("images", given, ("n", 2))
 
 
+def test_a_lists_numbers_are_not_rounded_on_the_way_to_a_wider_type():
+    assert checks.finite("where", [0.1, 0.7], [2], torch.float64).tolist() == [0.1, 0.7]
+
+
+def test_arrays_that_are_read_only_or_flipped_are_taken():
+    array = np.array([0.25, 0.5])
+    array.flags.writeable = False
+    assert checks.as_tensor("images", array[::-1]).tolist() == [0.5, 0.25]
+
+
 def test_the_precision_that_is_asked_for_counts():
     assert checks.grey("images", torch.rand(1, 2), ("n", 2), torch.float64).dtype == torch.float64
     with pytest.raises(ValueError, match="float16 would round"):

@@ -100,6 +100,8 @@ def test_choices_outside_are_refused_later_too():
         figure.used = [6]
     with pytest.raises(traitlets.TraitError, match="evidence must be one of \\['sevens', 'a mixture'\\], got 'nine'"):
         figure.evidence = "nine"
+    figure.used = list(np.arange(2))
+    assert figure.used == [0, 1] and json.dumps(figure.state()) and build(k=np.int64(1)).used == [0]
     with pytest.raises(traitlets.TraitError, match="combination"):
         figure.combination = "sum"
 
@@ -248,7 +250,7 @@ def test_the_saved_output_is_the_same_every_time():
     ("changes", "message"),
     [
         ({"images": GIVEN["images"][0]}, "images must have shape [sets, n, height, width], nothing empty"),
-        ({"images": GIVEN["images"] * 2}, "the grey values of images must lie between 0 and 1, got"),
+        ({"images": GIVEN["images"] * 2}, "images must hold grey values in [0, 1] without NaN, got"),
         ({"images": pictures(1, 11, 28, 28)}, "a set has room for 10 images, got 11: leave some out"),
         ({"mean": GIVEN["mean"][:1]}, "mean must have shape [2, 6, class], nothing empty, got [1, 6, 5]"),
         ({"log_var": GIVEN["log_var"][..., :4]}, "log_var must have shape [2, 6, 5], nothing empty, got [2, 6, 4]"),
@@ -266,7 +268,7 @@ def test_the_saved_output_is_the_same_every_time():
         ({"names": ["sevens"]}, "names must hold one text for each set of images, 2 of them or none, got 1"),
         ({"names": ["sevens"] * 2}, "names must be 2 different ones, one for each set of images, got ['sevens',"),
         ({"labels": "ab"}, "labels must hold one text for each centre, 10 of them or none, got 1: ['ab']"),
-        ({"k": 7}, "k must be an integer between 0 and 6, got 7"),
+        ({"k": 7}, "k must be a whole number between 0 and 6, got 7"),
         (
             {"decoder": list(DECODER)},
             "decoder must hold two layers' weights and biases, 4 tensors, got 3: give model.decoder.parameters()",

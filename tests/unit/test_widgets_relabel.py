@@ -63,6 +63,16 @@ def test_it_starts_with_the_label_after_the_digits_own():
     assert build(labels=None).label == 0 and build(label=3).label == 3
 
 
+def test_numpys_numbers_and_lists_are_taken():
+    figure = build(
+        source=np.int64(1), label=np.int32(3), labels=np.array(LABELS, np.uint8),
+        verdicts={name: values.tolist() for name, values in VERDICTS.items()},
+    )  # fmt: skip
+    assert (figure.source, figure.label, figure.labels) == (1, 3, LABELS)
+    figure.label = np.int64(4)
+    assert type(figure.label) is int and json.dumps(figure.state())
+
+
 def test_choices_outside_are_refused_later_too():
     figure = build()
     figure.source, figure.label = 2, 9
@@ -116,14 +126,19 @@ ONE = {"mended": DECODINGS["mended"]}
     ("given", "message"),
     [
         ({"sources": SOURCES.flatten(1)}, "sources must have shape [n, height, width], nothing empty, got [3, 784]"),
-        ({"sources": SOURCES * 255}, "the grey values of sources must lie between 0 and 1, got"),
+        ({"sources": SOURCES * 255}, "sources must hold grey values in [0, 1] without NaN, got"),
+        ({"decodings": list(DECODINGS.values())}, "decodings must hold at least one model"),
+        ({"verdicts": list(VERDICTS.values())}, "['as published', 'mended'], got a list"),
         ({"decodings": {}}, "decodings must hold at least one model, got none"),
         ({"decodings": {"mended": SOURCES}}, "decodings['mended'] must have shape [3, labels, 28, 28], nothing empty"),
         (
             {"decodings": {"as published": DECODINGS["mended"], "mended": DECODINGS["mended"][:, :9]}},
             "decodings['mended'] must have shape [3, 10, 28, 28], nothing empty, got [3, 9, 28, 28]",
         ),
-        ({"decodings": {"mended": DECODINGS["mended"] * float("nan")}}, "decodings['mended'] must be finite, got"),
+        (
+            {"decodings": {"mended": DECODINGS["mended"] * float("nan")}},
+            "decodings['mended'] must hold grey values in [0, 1] without NaN, got nan",
+        ),
         (
             {"decodings": ONE},
             "verdicts must be given for the models of decodings, ['mended'], got ['as published', 'mended']",
@@ -134,7 +149,7 @@ ONE = {"mended": DECODINGS["mended"]}
         ),
         (
             {"verdicts": {**VERDICTS, "mended": CHANCES["mended"]}},
-            "verdicts['mended'] must be integers of shape [3, 10], got float32 [3, 10]",
+            "verdicts['mended'] must be whole numbers such as int64, got torch.float32",
         ),
         (
             {"probabilities": {}},
@@ -142,16 +157,16 @@ ONE = {"mended": DECODINGS["mended"]}
         ),
         (
             {"probabilities": {**CHANCES, "mended": CHANCES["mended"] * 100}},
-            "probabilities['mended'] must lie between 0 and 1, got 87.6 to 87.6; give the softmax",
+            "probabilities['mended'] must lie between 0 and 1, got 87.6 to 87.6: give the softmax",
         ),
         (
             {"probabilities": {**CHANCES, "mended": CHANCES["mended"][0]}},
-            "probabilities['mended'] must be floats of shape [3, 10], got float32 [10]",
+            "probabilities['mended'] must have shape [3, 10], nothing empty, got [10]",
         ),
-        ({"labels": [1, 2]}, "labels must be integers of shape [3], got int64 [2]"),
+        ({"labels": [1, 2]}, "labels must have shape [3], nothing empty, got [2]"),
         ({"labels": [1, 2, 10]}, "labels must lie between 0 and 9, got 1 to 10"),
-        ({"source": 3}, "source must be an integer between 0 and 2, got 3"),
-        ({"label": 1.0}, "label must be an integer between 0 and 9, got 1.0"),
+        ({"source": 3}, "source must be a whole number between 0 and 2, got 3"),
+        ({"label": 1.0}, "label must be a whole number between 0 and 9, got 1.0"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_with_what_would(given, message):

@@ -82,6 +82,17 @@ def test_lists_arrays_and_tensors_are_taken_alike():
     assert build(**arrays).state() == build().state()
 
 
+def test_torchs_default_precision_changes_nothing():
+    expected = build(
+        scene=np.int64(2), stage=np.int64(3), variance=np.float32(0.5), output_bias=np.float32(-1)
+    ).to_html()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert build(scene=2, stage=3, variance=0.5, output_bias=-1).to_html() == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_the_state_is_plain_and_reaches_the_notebook():
     state = build().state()
     assert set(state) == set(RepeatFigure._saved) and json.loads(json.dumps(state)) == state
@@ -134,7 +145,7 @@ def test_python_moves_a_window_and_hears_of_it():
     assert torch.equal(figure.steps().crops, crops[:, 0])
     for wrong, message in (
         ([[0, 0, 0], *sent[1:]], r"each step's where must be .* the scale positive, got \[0.0, 0.0, 0.0\]"),
-        ([*sent[1:], 3], "each step's where must be three numbers"),
+        ([*sent[1:], 3], "each step's where must be three finite numbers"),
         (sent[1:], "where must hold a window for each of 3 steps, got 2"),
     ):
         with pytest.raises(traitlets.TraitError, match=message):
@@ -242,24 +253,27 @@ def test_it_says_what_its_picture_shows():
     ("changes", "message"),
     [
         ({"scenes": SCENES[0]}, "scenes must have shape [n, height, width], nothing empty, got [20, 24]"),
-        ({"scenes": SCENES * 2}, "the grey values of scenes must lie between 0 and 1"),
+        ({"scenes": SCENES * 2}, "scenes must hold grey values in [0, 1] without NaN"),
         ({"where": WHERE[:2]}, "where must have shape [4, steps, 3], nothing empty, got [2, 3, 3]"),
         ({"where": -WHERE}, "where must have positive scales, its first numbers, got -3."),
         ({"presence": PRESENCE[:, :2]}, "presence must have shape [4, 3], nothing empty, got [4, 2]"),
-        ({"presence": PRESENCE.logit()}, "presence must be probabilities, 0 to 1, got -2.19722 to 4.59512: no logits"),
+        ({"presence": PRESENCE.logit()}, "presence must lie between 0 and 1, got -2.19722 to 4.59512: give probabilities"),
         ({"presence": PRESENCE * float("nan")}, "presence must be finite, got 12 values that are NaN or infinite"),
         ({"encoder": []}, "encoder must hold two layers' weights and biases, 4 tensors, got 0: give model.encoder.parameters()"),
         ({"encoder": two_layers(60, 5, 10, seed=0).parameters}, "log-variances of its code, got 60 pixels to 10 numbers"),
         ({"encoder": two_layers(64, 5, 9, seed=0).parameters}, "got 64 pixels to 9 numbers"),
         ({"decoder": two_layers(4, 5, 64, seed=0).parameters}, "the decoder's first weight must have shape [hidden, 5]"),
         ({"decoder": two_layers(5, 5, 49, seed=0).parameters}, "the decoder's second weight must have shape [64, 5]"),
-        ({"output_bias": None}, "output_bias must be numbers, got object"),
-        ({"counts": [1, 2]}, "counts must be integers of shape [4], got int64 [2]"),
-        ({"counts": [0.5] * 4}, "counts must be integers of shape [4], got float64"),
+        ({"output_bias": None}, "output_bias must be a finite number, got None"),
+        ({"counts": [1, 2]}, "counts must have shape [4], nothing empty, got [2]"),
+        ({"counts": [0.5] * 4}, "counts must be whole numbers such as int64, got torch.float32"),
         ({"names": ["a"]}, "names must hold one text for each scene, 4 of them or none, got 1"),
-        ({"variance": 0}, "variance must be a positive, finite number or None, got 0"),
-        ({"scene": 4}, "scene must be an integer between 0 and 3, got 4"),
-        ({"stage": 8}, "stage must be an integer between 0 and 7, got 8"),
+        ({"variance": "0.5"}, "variance must be a finite number above 0, got '0.5'"),
+        ({"encoder": None}, "encoder must hold two layers' weights and biases, 4 tensors, got 0"),
+        ({"counts": [-1, 0, 0, 0]}, "counts must lie between 0 and 99, got -1 to 0"),
+        ({"variance": 0}, "variance must be a finite number above 0, got 0"),
+        ({"scene": 4}, "scene must be a whole number between 0 and 3, got 4"),
+        ({"stage": 8}, "stage must be a whole number between 0 and 7, got 8"),
     ],
 )  # fmt: skip
 def test_values_that_do_not_fit_are_refused_with_what_would(changes, message):

@@ -101,12 +101,12 @@ def test_lists_arrays_and_tensors_that_ask_for_a_gradient_are_taken():
             f"frames must have shape [{AXES.replace(' ', ', ')}], nothing empty, got [2, 28, 28]",
         ),
         (np.zeros((2, 0, 3, 4, 4)), AXES, "nothing empty, got [2, 0, 3, 4, 4]"),
-        (np.zeros((3, 4)), "2 n", "frames must have shape [2, n], nothing empty, got [3, 4]; reshape it first"),
-        (np.array([0.5, np.nan, np.inf]), "n", "frames must be finite, got 2 values that are NaN or infinite"),
-        (np.array([0.5, 1.5]), "n", "must lie between 0 and 1, got 0.5 to 1.5; give decoder means, after the sigmoid"),
-        (np.array([-0.25, 0.5]), "n", "must lie between 0 and 1, got -0.25 to 0.5"),
-        (np.array(["a"]), "n", "frames must be numbers, got <U1"),
-        ([[0.1, 0.2], [0.3]], "n m", "frames must have rows of one length"),
+        (np.zeros((3, 4)), "2 n", "frames must have shape [2, n], nothing empty, got [3, 4]: reshape it first"),
+        (np.array([0.5, np.nan, np.inf]), "n", "frames must hold grey values in [0, 1] without NaN, got nan to nan"),
+        (np.array([0.5, 1.5]), "n", "must hold grey values in [0, 1] without NaN, got 0.5 to 1.5: divide bytes by 255"),
+        (np.array([-0.25, 0.5]), "n", "must hold grey values in [0, 1] without NaN, got -0.25 to 0.5"),
+        (np.array(["a"]), "n", "frames must hold numbers in rows of one length (they are <U1)"),
+        ([[0.1, 0.2], [0.3]], "n m", "frames must hold numbers in rows of one length"),
     ],
 )
 def test_what_is_no_grey_picture_is_refused(values, axes, message):

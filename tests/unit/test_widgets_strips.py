@@ -73,6 +73,34 @@ def test_frames_are_counted_from_the_start_or_named():
     assert StripsFigure(FRAMES, ticks=(1, 2, 5, 10, 50)).ticks == [1, 2, 5, 10, 50]
 
 
+@pytest.mark.parametrize(
+    ("ticks", "kept", "said"),
+    [
+        ([0.1, 0.5, 1.0], [0.1, 0.5, 1], "epoch 0.1, 0.5, 1"),
+        (np.array([0.1, 0.5, 1.0]), [0.1, 0.5, 1], "epoch 0.1, 0.5, 1"),
+        (torch.tensor([0.1, 0.5, 1.0]), [0.1, 0.5, 1], "epoch 0.1, 0.5, 1"),
+        (np.array([1, 20, 300], np.int32), [1, 20, 300], "epoch 1, 20, 300"),
+        ((-1, 0.00001, 1e6), [-1, 1e-5, 1000000], "epoch -1, 0.00001, 1000000"),
+    ],
+)
+def test_ticks_keep_their_values(ticks, kept, said):
+    figure = StripsFigure(FRAMES[:3], ticks=ticks)
+    assert figure.ticks == kept and json.loads(json.dumps(figure.state()))["ticks"] == kept
+    assert [type(tick) for tick in figure.ticks] == [type(tick) for tick in kept]
+    assert f"At {said}: " in StripsFigure(FRAMES[:3], ticks=ticks, index=1).describe()
+    assert [axes.get_ylabel() for axes in figure.still().axes] == [f"epoch {tick}" for tick in said[6:].split(", ")]
+
+
+def test_numpys_integers_are_kept_as_plain_ones():
+    figure = StripsFigure(FRAMES, start=np.int64(3), index=np.uint8(2))
+    assert figure.ticks == [3, 4, 5, 6, 7] and figure.index == 2
+    figure.index = np.int64(1)
+    assert type(figure.index) is int and json.dumps(figure.state())
+    for wrong in (1.0, "1", True, np.bool_(True)):
+        with pytest.raises(traitlets.TraitError):
+            figure.index = wrong
+
+
 def test_it_starts_at_the_last_frame_or_where_it_is_told():
     assert StripsFigure(FRAMES).index == 4
     figure = StripsFigure(FRAMES, index=0)
@@ -128,13 +156,13 @@ def test_the_saved_output_is_the_same_every_time():
     ("given", "message"),
     [
         ({"frames": FRAMES[0]}, "frames must have shape [frames, rows, columns, height, width], nothing empty"),
-        ({"frames": FRAMES * 2}, "the grey values of frames must lie between 0 and 1, got"),
-        ({"frames": FRAMES / 0 * 0}, "frames must be finite, got"),
+        ({"frames": FRAMES * 2}, "frames must hold grey values in [0, 1] without NaN, got"),
+        ({"frames": FRAMES / 0 * 0}, "frames must hold grey values in [0, 1] without NaN, got nan"),
         (
             {"beside": BESIDE[:4]},
             "beside must have shape [5, rows, columns, 28, 28], nothing empty, got [4, 1, 4, 28, 28]",
         ),
-        ({"beside": BESIDE - 1}, "the grey values of beside must lie between 0 and 1, got"),
+        ({"beside": BESIDE - 1}, "beside must hold grey values in [0, 1] without NaN, got"),
         ({"labels": ["a"]}, "labels must hold one text for each column of frames, 3 of them or none, got 1: ['a']"),
         ({"labels": "abc"}, "labels must hold one text for each column of frames, 3 of them or none, got 1: ['abc']"),
         (
@@ -143,8 +171,16 @@ def test_the_saved_output_is_the_same_every_time():
         ),
         ({"notes": ["a"] * 4}, "notes must hold one text for each frame, 5 of them or none, got 4"),
         ({"ticks": [1, 2]}, "ticks must hold one number for each of 5 frames, got 2: [1, 2]"),
-        ({"index": 5}, "index must be an integer between 0 and 4, the last frame, got 5"),
-        ({"index": True}, "index must be an integer between 0 and 4, the last frame, got True"),
+        ({"ticks": [1, 2, 3, 4, float("nan")]}, "ticks must be finite"),
+        ({"ticks": [True] * 5}, "ticks must hold one number for each of 5 frames, got 5: [True,"),
+        ({"ticks": list("abcde")}, "ticks must hold numbers"),
+        ({"ticks": 3}, "ticks must hold numbers"),
+        ({"labels": 3}, "labels must hold texts, one for each column of frames, or none, got 3"),
+        ({"start": 0.5}, "start must be a whole number"),
+        ({"frames": None}, "frames must hold numbers, got None"),
+        ({"frames": (255 * FRAMES).byte()}, "frames must hold grey values in [0, 1] without NaN, got 0 to 25"),
+        ({"index": 5}, "index must be a whole number between 0 and 4, got 5"),
+        ({"index": True}, "index must be a whole number between 0 and 4, got True"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_with_what_would(given, message):

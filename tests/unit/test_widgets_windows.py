@@ -79,6 +79,50 @@ def test_everything_in_the_saved_state_reaches_the_notebook_and_is_plain(build):
     assert json.loads(json.dumps(state))["where"] == list(WHERE)
 
 
+@pytest.fixture(params=[torch.float64, torch.float16], ids=str)
+def other_precision(request):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(request.param)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("name", ["window", "explorer"])
+def test_torchs_default_precision_changes_nothing(name, request):
+    build = {"window": window, "explorer": explorer}[name]
+    expected = build().to_html()
+    request.getfixturevalue("other_precision")
+    assert build().to_html() == expected
+
+
+def test_numpys_numbers_are_kept_as_plain_ones():
+    figure = window(scene=np.int64(1), window=np.int32(20), pixel=np.array([3, 4]), where=np.float32([2, 0.5, 1]))
+    assert (figure.scene, figure.window, figure.pixel, figure.where) == (1, 20, (3, 4), (2.0, 0.5, 1.0))
+    figure.scene, figure.pixel = np.uint8(2), np.array([5, 6])
+    assert json.loads(json.dumps(figure.state()))["pixel"] == [5, 6]
+    assert {type(figure.scene), type(figure.window), *map(type, figure.pixel)} == {int}
+    descent = explorer(rate=np.float32(0.5), window=np.int64(20))
+    descent.rate = np.float32(0.25)
+    descent.target = np.array([2, 0, 0])
+    assert json.loads(json.dumps(descent.state()))["rate"] == 0.25 and type(descent.rate) is float
+    for wrong in ((20, 0), (1,), (0.5, 1)):
+        with pytest.raises(traitlets.TraitError, match="pixel must"):
+            figure.pixel = wrong
+    with pytest.raises(traitlets.TraitError, match="target must be"):
+        descent.target = (0, 0, 0)
+    with pytest.raises(traitlets.TraitError):
+        figure.scene = 0.5
+
+
+def test_pictures_of_any_float_or_binary_are_taken():
+    state = window().state()
+    for given in (SCENES.double(), SCENES.numpy(), SCENES.tolist()):
+        assert AttentionWindow(given, where=WHERE, window=20).state() == state
+    binary = SCENES.round()
+    assert AttentionWindow(binary.bool()).state() == AttentionWindow(binary.byte().numpy()).state()
+    assert AttentionWindow(binary.half()).state() == AttentionWindow(binary).state()
+
+
 def test_one_of_the_scenes_is_shown():
     figure = window()
     assert torch.equal(figure.picture(), KEPT[0].float())
@@ -165,17 +209,21 @@ def test_the_explorer_says_whether_there_is_a_pull():
     ("build", "given", "message"),
     [
         (AttentionWindow, {"scenes": SCENES[0]}, "scenes must have shape [n, height, width], nothing empty, got [40, 50]"),
-        (AttentionWindow, {"scenes": SCENES * 2}, "the grey values of scenes must lie between 0 and 1"),
-        (AttentionWindow, {"where": (0, 0, 0)}, "all finite and the scale positive, got [0.0, 0.0, 0.0]"),
-        (AttentionWindow, {"where": 3}, "where must be three numbers (scale, shift_x, shift_y), got 3"),
-        (AttentionWindow, {"window": 0}, "window must be a whole number of pixels, at least 1, got 0"),
-        (AttentionWindow, {"scene": 3}, "scene must be an integer between 0 and 2, got 3"),
+        (AttentionWindow, {"scenes": SCENES * 2}, "scenes must hold grey values in [0, 1] without NaN"),
+        (AttentionWindow, {"scenes": (SCENES * 255).byte()}, "got 0 to 25"),
+        (AttentionWindow, {"scenes": SCENES * float("nan")}, "scenes must hold grey values in [0, 1] without NaN, got nan"),
+        (AttentionWindow, {"scenes": []}, "scenes must have shape [n, height, width], nothing empty, got [0]"),
+        (AttentionWindow, {"where": "345"}, "where must be three finite numbers (scale, shift_x, shift_y)"),
+        (AttentionWindow, {"where": (0, 0, 0)}, "the scale positive, got [0.0, 0.0, 0.0]"),
+        (AttentionWindow, {"where": 3}, "where must be three finite numbers (scale, shift_x, shift_y): where must"),
+        (AttentionWindow, {"window": 0}, "window must be a whole number at least 1, got 0"),
+        (AttentionWindow, {"scene": 3}, "scene must be a whole number between 0 and 2, got 3"),
         (AttentionWindow, {"names": ["a"]}, "names must hold one text for each scene, 3 of them or none, got 1"),
-        (AttentionWindow, {"pixel": (28, 0)}, "pixel must be an integer between 0 and 27, got 28"),
+        (AttentionWindow, {"pixel": (28, 0)}, "pixel must lie between 0 and 27, got 0 to 28"),
         (GradientExplorer, {"picture": SCENES}, "picture must have shape [height, width], nothing empty"),
-        (GradientExplorer, {"target": (-1, 0, 0)}, "target must be (scale, shift_x, shift_y), all finite"),
-        (GradientExplorer, {"rate": 0}, "rate must be a positive, finite number, the step size of the descent, got 0"),
-        (GradientExplorer, {"rate": float("inf")}, "rate must be a positive, finite number"),
+        (GradientExplorer, {"target": (-1, 0, 0)}, "target must be (scale, shift_x, shift_y), the scale positive"),
+        (GradientExplorer, {"rate": 0}, "rate must be a finite number above 0, got 0"),
+        (GradientExplorer, {"rate": float("inf")}, "rate must be a finite number above 0, got inf"),
     ],
 )  # fmt: skip
 def test_values_that_do_not_fit_are_refused_with_what_would(build, given, message):
@@ -187,7 +235,7 @@ def test_values_that_do_not_fit_are_refused_with_what_would(build, given, messag
 def test_python_changes_the_step_size_within_reason():
     figure = explorer()
     figure.rate = 0.5
-    with pytest.raises(traitlets.TraitError, match="rate must be a positive"):
+    with pytest.raises(traitlets.TraitError, match="rate must be a finite number above 0"):
         figure.rate = -1
 
 
@@ -247,3 +295,11 @@ def test_the_front_pages_figure_is_made_of_a_digit_of_each_kind(tmp_path):
     assert (figure.crop() - three).abs().mean() < 0.1  # its window stands where the digit does
     front.write_front_window(tmp_path / "window.html", digits)
     assert (tmp_path / "window.html").read_text(encoding="utf-8") == figure.to_html() + "\n"
+
+
+def test_the_front_pages_figure_needs_two_of_a_kind(tmp_path):
+    digits = load_digits("test", source="offline")
+    with pytest.raises(ValueError, match="at least 2 of each kind"):
+        front.front_window(digits.take(slice(0, 5)))
+    with pytest.raises(IsADirectoryError, match="the front page's figure cannot be written"):
+        front.write_front_window(tmp_path, digits)

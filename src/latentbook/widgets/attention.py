@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
 import traitlets
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from latentbook import checks
+from latentbook.figures import BookFigure, book_style
 from latentbook.spatial_transformer import affine_from_where, invert
 from latentbook.widgets.base import compose
 from latentbook.widgets.relabel import chosen
-from latentbook.widgets.scene import MARGIN, SceneWidget, checked_where, draw_box, pixel_count, show_picture
-from latentbook.widgets.sprites import grey, pack
+from latentbook.widgets.scene import MARGIN, SceneWidget, checked_where, draw_box, in_single, show_picture
+from latentbook.widgets.sprites import grey, pack, whole
 from latentbook.widgets.strips import words
 
 
@@ -37,7 +38,7 @@ class AttentionWindow(SceneWidget):
 
     names = traitlets.List().tag(sync=True)
     reading = traitlets.Bool(False).tag(sync=True)
-    pixel = traitlets.Tuple((14, 14)).tag(sync=True)
+    pixel = traitlets.Any((14, 14)).tag(sync=True)  # two whole numbers; checked below
     caption = traitlets.Unicode(
         "Drag the window, pull its corners, scroll over it, pinch it, or use the arrow keys, + and −. The crop reads the "
         "scene at the inverse of A; pasting it back reads the crop at A itself. A scale s above 1 is a window smaller than "
@@ -56,7 +57,7 @@ class AttentionWindow(SceneWidget):
         **traits: Any,
     ) -> None:
         pictures = grey("scenes", scenes, "n height width")
-        window = pixel_count("window", window)
+        window = checks.count("window", window)
         sheet, packing = pack(pictures)
         super().__init__(
             sheet=sheet,
@@ -65,9 +66,16 @@ class AttentionWindow(SceneWidget):
             scene=chosen("scene", scene, len(pictures)),
             window=window,
             where=checked_where("where", where),
-            pixel=tuple(chosen("pixel", i, window) for i in (pixel or (window // 2, window // 2))),
+            pixel=place("pixel", (window // 2, window // 2) if pixel is None else pixel, window),
             **traits,
         )
+
+    @traitlets.validate("pixel")
+    def _check_pixel(self, proposal: dict) -> tuple[int, int]:
+        try:
+            return place("pixel", proposal["value"], self.window)
+        except ValueError as error:
+            raise traitlets.TraitError(str(error)) from error
 
     def describe(self) -> str:
         (height, width), (scale, x, y) = self.size, self.where
@@ -79,6 +87,7 @@ class AttentionWindow(SceneWidget):
             "canvas, read at A: it stands where the window stands."
         )
 
+    @book_style()
     def still(self) -> Figure:
         side, gap = 2.05, 0.3  # inches: every picture is drawn to the scale of the scene
         margin, across, tall = (
@@ -86,7 +95,7 @@ class AttentionWindow(SceneWidget):
             3 * side + 2 * MARGIN * side + 2 * gap + 0.03,
             (1 + 2 * MARGIN) * side + 0.25,
         )
-        figure, rooms, left = Figure(figsize=(across, tall)), [], 0.0
+        figure, rooms, left = BookFigure(figsize=(across, tall)), [], 0.0
         for picture, title, edge in (
             (self.picture(), "scene", margin),
             (self.crop(), "crop", 0.0),
@@ -100,12 +109,18 @@ class AttentionWindow(SceneWidget):
         draw_box(rooms[0], self.corners())
         draw_box(rooms[1], [0, 0, self.window, self.window])
         draw_box(rooms[2], self.corners(), linestyle="--")
-        forward, back = (affine_from_where(w) for w in (torch.tensor(self.where), invert(torch.tensor(self.where))))
+        forward, back = (affine_from_where(w) for w in (in_single(self.where), invert(in_single(self.where))))
         for room, text in ((rooms[1], in_brackets("A⁻¹ = ", back)), (rooms[2], in_brackets("A = ", forward))):
             room.text(
                 0, -0.05, text, transform=room.transAxes, va="top", family="monospace", fontsize=8.5, color="#222222"
             )
         return figure
+
+
+def place(name: str, value: Any, window: int) -> tuple[int, int]:
+    """(column, row) of a window's pixel as plain integers; raises ValueError for anything else."""
+    column, row = whole(name, value, "2", window)
+    return column, row
 
 
 def in_brackets(name: str, matrix: Tensor) -> str:

@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import anywidget
+import matplotlib
+import traitlets
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from latentbook import checks
+from latentbook.figures import book_style
 
 HERE = Path(__file__).parent
 
@@ -20,6 +25,28 @@ def compose(name: str, suffix: str, *shared: str) -> str:
     The site's bundler does the same.
     """
     return "\n".join((HERE / f"{stem}{suffix}").read_text(encoding="utf-8") for stem in ("base", *shared, name))
+
+
+class Whole(traitlets.Int):
+    """A whole number, numpy's too, kept as a plain one."""
+
+    def validate(self, obj: Any, value: Any) -> int:
+        try:
+            value = checks.count(self.name, value, least=-(2**53))  # what JavaScript can count to
+        except ValueError:
+            self.error(obj, value)
+        return super().validate(obj, value)
+
+
+class Real(traitlets.Float):
+    """A finite number, numpy's too, kept as a plain one."""
+
+    def validate(self, obj: Any, value: Any) -> float:
+        try:
+            value = checks.number(self.name, value)
+        except ValueError:
+            self.error(obj, value)
+        return super().validate(obj, value)
 
 
 class StaticWidget(anywidget.AnyWidget):
@@ -36,6 +63,9 @@ class StaticWidget(anywidget.AnyWidget):
     _saved: ClassVar[tuple[str, ...]] = ()
     _still_note: ClassVar[str] = "A still picture: run the notebook, or open the page with scripts on, to play with it."
     caption: ClassVar[str] = ""
+
+    # ipywidgets 7, which Colab has, shows itself by this method, past _repr_mimebundle_ and so without the still picture
+    _ipython_display_ = None
 
     def still(self) -> Figure:
         """The figure in its present state, drawn by matplotlib."""
@@ -64,7 +94,7 @@ class StaticWidget(anywidget.AnyWidget):
         )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
-        found = super()._repr_mimebundle_(**kwargs)
+        found = None if self.comm is None else super()._repr_mimebundle_(**kwargs)  # None: it has been closed
         data, metadata = found if isinstance(found, tuple) else (found or {}, {})
         png = render_png(self.still())
         data = {
@@ -80,7 +110,9 @@ class StaticWidget(anywidget.AnyWidget):
 
 
 def render_png(figure: Figure, dpi: int = 144) -> bytes:
-    """The figure as a PNG on opaque paper, without pyplot's global state; the same bytes for the same figure."""
+    """The figure as a PNG on opaque paper, whole, without pyplot's global state; the same bytes for the same figure."""
     out = io.BytesIO()
-    FigureCanvasAgg(figure).print_figure(out, dpi=dpi, format="png", facecolor="white", metadata={"Software": None})
+    with book_style():
+        matplotlib.rcParams["savefig.bbox"] = "standard"
+        FigureCanvasAgg(figure).print_figure(out, dpi=dpi, format="png", facecolor="white", metadata={"Software": None})
     return out.getvalue()

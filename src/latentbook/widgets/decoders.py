@@ -19,7 +19,7 @@ def two_layers(name: str, parameters: Iterable[Any], inputs: Any, outputs: Any) 
 
     Raises ValueError for anything but weight, bias, weight, bias of such sizes.
     """
-    parts = list(parameters)
+    parts = list(parameters) if isinstance(parameters, Iterable) else []
     if len(parts) != 4:
         raise ValueError(
             f"{name} must hold two layers' weights and biases, 4 tensors, got {len(parts)}: give model.{name}.parameters()"
@@ -73,7 +73,7 @@ def through(layers: Sequence[Layer], values: np.ndarray) -> np.ndarray:
     return values @ weight.T + bias
 
 
-def pack_decoder(layers: Sequence[Any], style_codes: np.ndarray, dim: int, pixels: int) -> bytes:
+def pack_decoder(layers: Iterable[Any], style_codes: np.ndarray, dim: int, pixels: int) -> bytes:
     """A decoder of one hidden layer, for some styles and any class code [dim], deflated.
 
     It holds, as float32, for each hidden unit the step of its weights to the pixels, the pixels' biases, what each style

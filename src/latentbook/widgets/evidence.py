@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
+from latentbook import checks
 from latentbook.distributions import DiagonalGaussian, product_of_experts
+from latentbook.figures import BookFigure, book_style
 from latentbook.widgets.base import StaticWidget, compose
 from latentbook.widgets.decoders import decode, pack_decoder
 from latentbook.widgets.relabel import chosen
@@ -112,7 +114,7 @@ class EvidenceFigure(StaticWidget):
             plane=plane.round(5).tolist(),
             centres=centres.round(5).tolist(),
             labels=words("labels", labels, len(centres), "centre") or [str(i) for i in range(len(centres))],
-            decoder=pack_decoder(list(decoder), codes, dim, height * width),
+            decoder=pack_decoder(decoder, codes, dim, height * width),
             evidence=names[0],
             used=list(range((n + 1) // 2 if k is None else chosen("k", k, n + 1))),
             combination="exact" if exact else "product",
@@ -127,9 +129,11 @@ class EvidenceFigure(StaticWidget):
 
     @traitlets.validate("used")
     def _check_used(self, proposal: dict) -> list[int]:
-        if self.mean and not set(proposal["value"]) <= set(range(len(self.mean[0]))):
-            raise traitlets.TraitError(f"used must lie between 0 and {len(self.mean[0]) - 1}, got {proposal['value']}")
-        return sorted(set(proposal["value"]))
+        most = len(self.mean[0]) - 1 if self.mean else None
+        try:
+            return sorted({checks.count("used", i, 0, most) for i in proposal["value"]})
+        except ValueError as error:
+            raise traitlets.TraitError(f"used must lie between 0 and {most}, got {proposal['value']}") from error
 
     def experts(self, used: Sequence[int]) -> DiagonalGaussian:
         """What the used images of the chosen set say, each alone: [used, class]."""
@@ -178,12 +182,13 @@ class EvidenceFigure(StaticWidget):
             f"has 1, and nearest to the {self.nearest(product.mean[0])}."
         )
 
+    @book_style()
     def still(self) -> Figure:
         (images, styles), used = self.pictures(), self.used
         n, m, tile = len(images), len(styles), 0.55  # inches
         high, left, side = tile * images.shape[1] / images.shape[2], tile + 0.2, 3.1
         across, tall = max(6.9, left + n * tile + 0.05), 0.45 + (m + 1) * high + 0.3 + side + 0.05
-        figure = Figure(figsize=(across, tall))
+        figure = BookFigure(figsize=(across, tall))
 
         def place(x: float, y: float, width: float, height: float) -> Axes:  # in inches, from the upper left corner
             return figure.add_axes((x / across, 1 - (y + height) / tall, width / across, height / tall))

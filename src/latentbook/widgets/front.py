@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from latentbook.data import Digits
-from latentbook.experiments.results import write_whole
+from latentbook.figures import nth_of
+from latentbook.files import check_writable, write_whole
 from latentbook.localisation import Localisation
 from latentbook.spatial_transformer import window_to_image
 from latentbook.widgets.attention import AttentionWindow
@@ -21,11 +22,12 @@ CAPTION = (
 def front_window(digits: Digits) -> AttentionWindow:
     """A window on ten canvases of one digit each: the second of its kind in `digits`, placed as in chapter 04.
 
-    digits: MNIST's test digits; of any others the chapter's are not among them.
+    digits: MNIST's test digits; of any others the chapter's are not among them. Raises ValueError where there are fewer than
+    two of a kind.
     """
-    ten = digits.take(torch.stack([(digits.labels == label).nonzero()[1, 0] for label in range(10)]))
+    ten = digits.take(torch.cat([nth_of(digits, label, 1) for label in range(10)]))
     canvas, _ = Localisation().scene(ten.images, torch.Generator().manual_seed(3))
-    canvas[3] = window_to_image(ten.images[3:4], torch.tensor([WHERE]), canvas.shape[-1])[0]
+    canvas[3] = window_to_image(ten.images[3:4], torch.tensor([WHERE]).to(ten.images), canvas.shape[-1])[0]
     return window_on(canvas[:, 0])
 
 
@@ -37,4 +39,5 @@ def window_on(scenes: Tensor) -> AttentionWindow:
 
 def write_front_window(path: str | Path, digits: Digits) -> None:
     """The figure with its still picture as HTML, made anew, written whole or not at all."""
-    write_whole(Path(path), front_window(digits).to_html() + "\n")
+    check_writable(path, "the front page's figure")
+    write_whole(path, front_window(digits).to_html() + "\n")

@@ -1,6 +1,5 @@
 """GradientExplorer: the loss of a window's crop against a target over both shifts, and gradient descent on it."""
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,10 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from latentbook.figures import COLOURS
+from latentbook import checks
+from latentbook.figures import COLOURS, BookFigure, book_style
 from latentbook.spatial_transformer import box_corners, image_to_window
-from latentbook.widgets.base import compose
-from latentbook.widgets.scene import MARGIN, SceneWidget, checked_where, draw_box, pixel_count, show_picture
+from latentbook.widgets.base import Real, compose
+from latentbook.widgets.scene import MARGIN, SceneWidget, checked_where, draw_box, in_single, show_picture
 from latentbook.widgets.sprites import grey, pack
 
 ARROW = 10  # steps: the length of the arrow, or a step of good size could not be seen
@@ -36,8 +36,8 @@ class GradientExplorer(SceneWidget):
     _esm = compose("landscape", ".js", "sampling", "scene")
     _css = compose("landscape", ".css", "scene")
 
-    target = traitlets.Tuple((3.0, 0.0, 0.0)).tag(sync=True)
-    rate = traitlets.Float(0.5).tag(sync=True)
+    target = traitlets.Any((3.0, 0.0, 0.0)).tag(sync=True)  # as where
+    rate = Real(0.5).tag(sync=True)
     caption = traitlets.Unicode(
         "Gradient descent on the two shifts, to make the crop equal the target. The landscape lies over the scene: each of its "
         "places is a window's centre, dark where the loss is low, hatched where it is level and the gradient exactly "
@@ -58,12 +58,19 @@ class GradientExplorer(SceneWidget):
         super().__init__(
             sheet=sheet,
             packing=packing,
-            window=pixel_count("window", window),
+            window=checks.count("window", window),
             target=checked_where("target", target),
             where=checked_where("where", where),
             rate=checked_rate(rate),
             **traits,
         )
+
+    @traitlets.validate("target")
+    def _check_target(self, proposal: dict) -> tuple[float, float, float]:
+        try:
+            return checked_where("target", proposal["value"])
+        except ValueError as error:
+            raise traitlets.TraitError(str(error)) from error
 
     @traitlets.validate("rate")
     def _check_rate(self, proposal: dict) -> float:
@@ -74,7 +81,7 @@ class GradientExplorer(SceneWidget):
 
     def loss(self, where: Any = None) -> Tensor:
         """The mean squared error between the crop at `where` (a [3] or [n, 3] tensor; the window's if None) and the target."""
-        where = torch.tensor(self.where) if where is None else where
+        where = in_single(self.where) if where is None else where
         crops = image_to_window(
             self.picture().to(where).expand(where.numel() // 3, 1, -1, -1), where.view(-1, 3), self.window
         )
@@ -85,7 +92,7 @@ class GradientExplorer(SceneWidget):
 
     def gradient(self) -> tuple[float, float]:
         """The slope of the loss along shift_x and shift_y at the window."""
-        where = torch.tensor(self.where, requires_grad=True)
+        where = in_single(self.where).requires_grad_()
         (slope,) = torch.autograd.grad(self.loss(where), where)
         return slope[1].item(), slope[2].item()
 
@@ -94,7 +101,7 @@ class GradientExplorer(SceneWidget):
 
         The second tensor is true where the loss is level: its gradient along both shifts is exactly zero.
         """
-        places = torch.linspace(-1, 1, count) * (1 + 2 * MARGIN)
+        places = torch.linspace(-1, 1, count, dtype=torch.float32) * (1 + 2 * MARGIN)
         y, x = torch.meshgrid(places, places, indexing="ij")
         scale = self.where[0]
         where = torch.stack([torch.full_like(x, scale), -scale * x, -scale * y], -1).view(-1, 3).requires_grad_()
@@ -113,11 +120,12 @@ class GradientExplorer(SceneWidget):
             f"its gradient {pull}. Right, the target crop and the crop of the window."
         )
 
+    @book_style()
     def still(self) -> Figure:
         side, gap, pad = 2.05, 0.3, 0.25  # inches
         wide = (1 + 2 * MARGIN) * side
         across, tall, small = 2.5 * wide + 2 * gap + 0.03, wide + pad, 0.5 * wide - pad
-        figure = Figure(figsize=(across, tall))
+        figure = BookFigure(figsize=(across, tall))
 
         def room(x: float, y: float, size: float):
             return figure.add_axes((x / across, y / tall, size / across, size / tall))
@@ -125,7 +133,7 @@ class GradientExplorer(SceneWidget):
         scene, ground = room(0, 0, wide), room(wide + gap, 0, wide)
         height, width = self.size
         show_picture(scene, self.picture(), "scene", MARGIN)
-        draw_box(scene, box_corners(torch.tensor(self.target), self.size).tolist(), linestyle="--")
+        draw_box(scene, box_corners(in_single(self.target), self.size).tolist(), linestyle="--")
         draw_box(scene, self.corners())
         self.draw_ground(ground)
         left, top, right, bottom = self.corners()
@@ -167,6 +175,4 @@ class GradientExplorer(SceneWidget):
 
 def checked_rate(rate: Any) -> float:
     """A step size; raises ValueError unless it is a positive, finite number."""
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not (rate > 0 and math.isfinite(rate)):
-        raise ValueError(f"rate must be a positive, finite number, the step size of the descent, got {rate!r}")
-    return float(rate)
+    return checks.number("rate", rate, 0, open_low=True)

@@ -7,7 +7,10 @@ import traitlets
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from latentbook.widgets.base import StaticWidget, compose
+from latentbook import checks
+from latentbook.figures import BookFigure, book_style
+from latentbook.widgets.base import StaticWidget, Whole, compose
+from latentbook.widgets.sprites import probabilities
 
 TONES = {"data": "#0072B2", "condition": "#E69F00", "latent": "#009E73"}
 HATCHES = {"data": "", "condition": "////", "latent": "...."}
@@ -37,48 +40,38 @@ def draw_mask(seed: int, alpha: int, hidden: int, rows: int, per: str = "example
 
     Raises ValueError for an alpha outside 0..hidden, a size below 1 or another `per`.
     """
-    check_sizes(alpha, hidden, rows, per)
-    numbers = generator(seed)
+    alpha, hidden, rows = checked_sizes(alpha, hidden, rows, per)
+    draws = generator(checks.count("seed", seed, 0))
     mask = []
     for _ in range(rows if per == "example" else 1):
         order = list(range(hidden))
         for i in range(hidden - 1):  # Fisher-Yates, from the front
-            j = i + (next(numbers) * (hidden - i) >> 32)
+            j = i + (next(draws) * (hidden - i) >> 32)
             order[i], order[j] = order[j], order[i]
         chosen = set(order[:alpha])
         mask.append([i in chosen for i in range(hidden)])
     return mask if per == "example" else [list(mask[0]) for _ in range(rows)]
 
 
-def check_sizes(alpha: int, hidden: int, rows: int, per: str) -> None:
-    """Raises ValueError with what was given and what is allowed."""
-    for name, value in (("hidden", hidden), ("rows", rows)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    if isinstance(alpha, bool) or not isinstance(alpha, int) or not 0 <= alpha <= hidden:
-        raise ValueError(f"alpha must be an integer between 0 and hidden={hidden}, got {alpha!r}")
-    if per not in PER:
-        raise ValueError(f'per must be "example" or "batch", got {per!r}')
+def checked_sizes(alpha: Any, hidden: Any, rows: Any, per: Any) -> tuple[int, int, int]:
+    """alpha, hidden and rows as plain integers; raises ValueError with what was given and what is allowed."""
+    hidden, rows = checks.count("hidden", hidden), checks.count("rows", rows)
+    checks.choice("per", per, PER)
+    return checks.count("alpha", alpha, 0, hidden), hidden, rows
 
 
 def invented(seed: int, rows: int, hidden: int) -> list[list[float]]:
     """Feature values between 0 and 1 for a figure without a model behind it."""
-    numbers = generator(seed)
-    return [[round(next(numbers) / 2**32, 3) for _ in range(hidden)] for _ in range(rows)]
+    draws = generator(seed)
+    return [[round(next(draws) / 2**32, 3) for _ in range(hidden)] for _ in range(rows)]
 
 
 def as_rows(name: str, values: Any) -> list[list[float]]:
-    """Nested lists, an array or a tensor as rows of floats between 0 and 1, rounded to three places."""
-    values = values.tolist() if hasattr(values, "tolist") else values
-    table = [[round(float(v), 3) for v in row] for row in values]
-    if not table or not table[0] or any(len(row) != len(table[0]) for row in table):
-        raise ValueError(f"{name} must be rows of equal length, at least one; got lengths {[len(r) for r in table]}")
-    low, high = min(map(min, table)), max(map(max, table))
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"the values of {name} must lie between 0 and 1, got {low:g} to {high:g}; divide features by their maximum"
-        )
-    return table
+    """Nested lists, an array or a tensor as rows of floats between 0 and 1, rounded to three places.
+
+    Raises ValueError for anything else.
+    """
+    return probabilities(name, values, "rows hidden", "divide features by their maximum").round(3).tolist()
 
 
 class MixingFigure(StaticWidget):
@@ -98,9 +91,9 @@ class MixingFigure(StaticWidget):
     _esm = compose("mixing", ".js")
     _css = compose("mixing", ".css")
 
-    hidden = traitlets.Int(16).tag(sync=True)
-    alpha = traitlets.Int(8).tag(sync=True)
-    seed = traitlets.Int(0).tag(sync=True)
+    hidden = Whole(16).tag(sync=True)
+    alpha = Whole(8).tag(sync=True)
+    seed = Whole(0).tag(sync=True)
     per = traitlets.Enum(PER, "example").tag(sync=True)
     data = traitlets.List().tag(sync=True)
     condition = traitlets.List().tag(sync=True)
@@ -127,7 +120,7 @@ class MixingFigure(StaticWidget):
         given = {"data": data, "condition": condition, "latent": latent}
         missing = [name for name, values in given.items() if values is None]
         if len(missing) == 3:
-            check_sizes(0, hidden, rows, per)
+            _, hidden, rows = checked_sizes(0, hidden, rows, per)
             table = {name: invented(101 + k, rows, hidden) for k, name in enumerate(given)}
         elif missing:
             raise ValueError(
@@ -140,7 +133,8 @@ class MixingFigure(StaticWidget):
             raise ValueError(f"data, condition and latent must have one shape [rows, hidden], got {shapes}")
         rows, hidden = shapes["data"]
         alpha = hidden // 2 if alpha is None else alpha
-        check_sizes(alpha, hidden, rows, per)
+        alpha, hidden, rows = checked_sizes(alpha, hidden, rows, per)
+        seed = checks.count("seed", seed, 0, 2**53)
         super().__init__(**table, hidden=hidden, alpha=alpha, per=per, seed=seed, **traits)
 
     @traitlets.validate("alpha")
@@ -164,9 +158,10 @@ class MixingFigure(StaticWidget):
             "latent (green, dotted)."
         )
 
+    @book_style()
     def still(self) -> Figure:
         """Both sides as drawn by the JavaScript, for the present alpha and mask."""
-        figure = Figure(figsize=(5.2, 1.0 + 0.45 * len(self.data)), layout="constrained")
+        figure = BookFigure(figsize=(5.2, 1.0 + 0.45 * len(self.data)), layout="constrained")
         mask = self.mask
         for axes, (side, (drawn, other, target)) in zip(figure.subplots(1, 2), SIDES.items(), strict=True):
             draw_side(axes, side, mask, {drawn: getattr(self, drawn), other: getattr(self, other)}, target)

@@ -8,8 +8,10 @@ import traitlets
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from latentbook.widgets.base import StaticWidget, compose
-from latentbook.widgets.sprites import as_array, grey, pack, unpack
+from latentbook import checks
+from latentbook.figures import BookFigure, book_style
+from latentbook.widgets.base import StaticWidget, Whole, compose
+from latentbook.widgets.sprites import grey, pack, probabilities, unpack, whole
 from latentbook.widgets.strips import draw_mosaic
 
 
@@ -40,8 +42,8 @@ class RelabelFigure(StaticWidget):
     verdicts = traitlets.List().tag(sync=True)  # [models][n][labels]
     probabilities = traitlets.List().tag(sync=True)  # the same, in whole percent, or empty
     labels = traitlets.List().tag(sync=True)
-    source = traitlets.Int(0).tag(sync=True)
-    label = traitlets.Int(0).tag(sync=True)
+    source = Whole(0).tag(sync=True)
+    label = Whole(0).tag(sync=True)
     caption = traitlets.Unicode(
         "The code z of the chosen test digit stays as it is; only the label given to the decoder changes. A decoder that "
         "listens draws the asked digit in the same style; one that does not draws the test digit again."
@@ -61,7 +63,7 @@ class RelabelFigure(StaticWidget):
     ) -> None:
         shown = grey("sources", sources, "n height width")
         n, height, width = shown.shape
-        if not decodings:
+        if not isinstance(decodings, Mapping) or not decodings:
             raise ValueError(
                 "decodings must hold at least one model, got none; give {name: [n, labels, height, width]}"
             )
@@ -70,7 +72,7 @@ class RelabelFigure(StaticWidget):
         for name in names:
             drawn.append(grey(f"decodings[{name!r}]", decodings[name], f"{n} {count} {height} {width}"))
             count = drawn[0].shape[1]
-        own = [] if labels is None else whole("labels", labels, [n], count)
+        own = [] if labels is None else whole("labels", labels, f"{n}", count)
         source = chosen("source", source, n)
         label = ((own[source] + 1) % count if own else 0) if label is None else chosen("label", label, count)
         same_names("verdicts", verdicts, names)
@@ -82,7 +84,7 @@ class RelabelFigure(StaticWidget):
             sheet=sheet,
             packing=packing,
             names=names,
-            verdicts=[whole(f"verdicts[{name!r}]", verdicts[name], [n, count], count) for name in names],
+            verdicts=[whole(f"verdicts[{name!r}]", verdicts[name], f"{n} {count}", count) for name in names],
             probabilities=[]
             if probabilities is None
             else [percent(name, probabilities[name], n, count) for name in names],
@@ -119,13 +121,14 @@ class RelabelFigure(StaticWidget):
             f"Labels for which the judge sees the asked digit: {counts}."
         )
 
+    @book_style()
     def still(self) -> Figure:
         (sources, decodings), count = self.pictures(), len(self.verdicts[0][0])
         ratio, models = self.packing["height"] / self.packing["width"], len(self.names)
         tile = min(0.62, 6.2 / count)  # inches
         left, high, step = 1.75, tile * ratio, tile * ratio + 0.65
         across, tall = left + tile * count + 0.05, models * step + 0.05
-        figure = Figure(figsize=(across, tall))
+        figure = BookFigure(figsize=(across, tall))
 
         def mosaic(x: float, y: float, wide: float, pictures: np.ndarray, labels: Sequence[str] = ()) -> Axes:
             axes = figure.add_axes((x / across, y / tall, wide / across, wide * ratio / pictures.shape[1] / tall))
@@ -160,36 +163,17 @@ class RelabelFigure(StaticWidget):
 
 def same_names(what: str, given: Mapping[str, Any], names: Sequence[str]) -> None:
     """Raises ValueError unless `given` has just the models of the decodings."""
-    if set(given) != set(names):
-        raise ValueError(f"{what} must be given for the models of decodings, {names}, got {list(given)}")
+    if not isinstance(given, Mapping) or set(given) != set(names):
+        found = list(given) if isinstance(given, Mapping) else f"a {type(given).__name__}"
+        raise ValueError(f"{what} must be given for the models of decodings, {names}, got {found}")
 
 
 def chosen(name: str, value: Any, count: int) -> int:
-    """An integer between 0 and count - 1; raises ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
-        raise ValueError(f"{name} must be an integer between 0 and {count - 1}, got {value!r}")
-    return value
-
-
-def whole(name: str, values: Any, shape: list[int], count: int) -> list:
-    """Integers between 0 and count - 1 of one shape as nested lists; raises ValueError for anything else."""
-    array = as_array(name, values)
-    if list(array.shape) != shape or array.dtype.kind not in "iu":
-        raise ValueError(f"{name} must be integers of shape {shape}, got {array.dtype} {list(array.shape)}")
-    if array.min() < 0 or array.max() >= count:
-        raise ValueError(f"{name} must lie between 0 and {count - 1}, got {array.min()} to {array.max()}")
-    return array.tolist()
+    """An integer between 0 and count - 1, numpy's too, as a plain one; raises ValueError for anything else."""
+    return checks.count(name, value, 0, count - 1)
 
 
 def percent(name: str, values: Any, n: int, count: int) -> list[list[int]]:
     """Probabilities [n, labels] in whole percent; raises ValueError for another shape or values outside 0 to 1."""
-    name = f"probabilities[{name!r}]"
-    array = as_array(name, values)
-    if array.shape != (n, count) or array.dtype.kind != "f":
-        raise ValueError(f"{name} must be floats of shape [{n}, {count}], got {array.dtype} {list(array.shape)}")
-    if not ((array >= 0) & (array <= 1)).all():
-        raise ValueError(
-            f"{name} must lie between 0 and 1, got {array.min():g} to {array.max():g}; "
-            "give the softmax of the judge's logits at its verdict"
-        )
-    return np.rint(array * 100).astype(int).tolist()
+    hint = "give the softmax of the judge's logits at its verdict"
+    return np.rint(probabilities(f"probabilities[{name!r}]", values, f"{n} {count}", hint) * 100).astype(int).tolist()

@@ -11,13 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from latentbook.figures import COLOURS
+from latentbook import checks
+from latentbook.figures import COLOURS, BookFigure, book_style
 from latentbook.spatial_transformer import box_corners, image_to_window, window_to_image
-from latentbook.widgets.base import compose
+from latentbook.widgets.base import Real, Whole, compose
 from latentbook.widgets.decoders import pack_layers, through, unpack_layers, what_vae
-from latentbook.widgets.relabel import chosen, whole
-from latentbook.widgets.scene import MARGIN, ScenesWidget, checked_where, draw_box, show_picture
-from latentbook.widgets.sprites import grey, numbers, pack
+from latentbook.widgets.relabel import chosen
+from latentbook.widgets.scene import MARGIN, ScenesWidget, checked_where, draw_box, in_single, show_picture
+from latentbook.widgets.sprites import grey, numbers, pack, probabilities, whole
 from latentbook.widgets.strips import words
 
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.2)))  # of the windows, in turn; their numbers tell the rest apart
@@ -65,9 +66,9 @@ class RepeatFigure(ScenesWidget):
     presence = traitlets.List().tag(sync=True)
     network = traitlets.Bytes().tag(sync=True)  # four layers, as pack_layers makes them
     shapes = traitlets.List().tag(sync=True)  # of these layers
-    variance = traitlets.Float(None, allow_none=True).tag(sync=True)
-    stage = traitlets.Int(0).tag(sync=True)
-    step = traitlets.Int(0).tag(sync=True)  # whose window is in hand
+    variance = Real(None, allow_none=True).tag(sync=True)
+    stage = Whole(0).tag(sync=True)
+    step = Whole(0).tag(sync=True)  # whose window is in hand
     where = traitlets.List().tag(sync=True)  # [steps][3], the shown scene's windows
     caption = traitlets.Unicode(
         "Windows are numbered, dashed differently, and found one after the other. Drag a window, pull its corners, or use the "
@@ -100,13 +101,10 @@ class RepeatFigure(ScenesWidget):
                 f"where must have positive scales, its first numbers, got {windows[..., 0].min():g} as one"
             )
         steps = windows.shape[1]
-        odds = numbers("presence", presence, f"{n} {steps}")
-        if odds.min() < 0 or odds.max() > 1:
-            raise ValueError(f"presence must be probabilities, 0 to 1, got {odds.min():g} to {odds.max():g}: no logits")
-        layers = what_vae(encoder, decoder, numbers("output_bias", output_bias, "").item())
-        truth = [] if counts is None else whole("counts", counts, [n], 100)
-        if variance is not None and not (variance > 0 and math.isfinite(variance)):
-            raise ValueError(f"variance must be a positive, finite number or None, got {variance!r}")
+        odds = probabilities("presence", presence, f"{n} {steps}", "give probabilities, not logits")
+        layers = what_vae(encoder, decoder, checks.number("output_bias", output_bias))
+        truth = [] if counts is None else whole("counts", counts, f"{n}", 100)
+        variance = None if variance is None else checks.number("variance", variance, 0, open_low=True)
         sheet, packing = pack(pictures)
         inferred, scene = windows.round(5).tolist(), chosen("scene", scene, n)
         last = 3 * int(count_probabilities(odds[scene].round(5)).argmax()) + 1
@@ -171,7 +169,7 @@ class RepeatFigure(ScenesWidget):
 
     def steps(self) -> Steps:
         """Every step of the shown scene through its present window, as the page computes it."""
-        where = torch.tensor(self.where)
+        where = in_single(self.where)
         crops = image_to_window(self.picture().expand(len(where), 1, -1, -1), where, self.window)
         layers = unpack_layers(self.network, self.shapes)
         mean, log_var = torch.from_numpy(through(layers[:2], crops.flatten(1).numpy())).chunk(2, 1)
@@ -200,13 +198,14 @@ class RepeatFigure(ScenesWidget):
             f"{'' if self.variance is None else ' nats'}, and the posterior of the count, most probable {self.count}."
         )
 
+    @book_style()
     def still(self) -> Figure:
         side, tile, top, odds = 1.75, 0.6, 0.27, self.presence[self.scene]  # inches
         edge, pitch, seen = MARGIN * side, tile + 0.13, self.steps()
         middle = side + 2 * edge + 0.35
         right = middle + 3 * tile + 0.8
         across, tall = right + side + 0.03, max(top + len(odds) * pitch, top + side + 1.05)
-        figure = Figure(figsize=(across, tall))
+        figure = BookFigure(figsize=(across, tall))
 
         def room(x: float, y: float, w: float, h: float) -> Axes:  # in inches, from the upper left corner
             return figure.add_axes((x / across, 1 - (y + h) / tall, w / across, h / tall))
@@ -217,7 +216,7 @@ class RepeatFigure(ScenesWidget):
         scene = room(0, top - edge, side + 2 * edge, side + 2 * edge)
         show_picture(scene, self.picture(), "scene", MARGIN)
         show_picture(canvas := room(right, top, side, side), self.canvas().clamp(0, 1), "canvas")
-        for k, corners in enumerate(box_corners(torch.tensor(self.where), self.size).tolist()[: self.count]):
+        for k, corners in enumerate(box_corners(in_single(self.where), self.size).tolist()[: self.count]):
             for axes in (scene, canvas):
                 draw_box(axes, corners, DASHES[k % 3])
             scene.text(*corners[:2], str(k + 1), ha="right", va="bottom", fontsize=10, fontweight="bold", clip_on=True)

@@ -1,6 +1,5 @@
 """What the figures with an attention window share: a scene, the window over it, and how both are drawn."""
 
-import math
 from typing import Any
 
 import torch
@@ -9,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from latentbook.figures import COLOURS
+from latentbook.figures import COLOURS, numbers
 from latentbook.spatial_transformer import box_corners, image_to_window, window_to_image
-from latentbook.widgets.base import StaticWidget
+from latentbook.widgets.base import StaticWidget, Whole
 from latentbook.widgets.sprites import unpack
 
 MARGIN = 0.15  # of the scene, on each side: there the box of a window that leaves the scene still shows
@@ -22,7 +21,7 @@ class ScenesWidget(StaticWidget):
 
     sheet = traitlets.Unicode().tag(sync=True)
     packing = traitlets.Dict().tag(sync=True)
-    scene = traitlets.Int(0).tag(sync=True)
+    scene = Whole(0).tag(sync=True)
 
     @traitlets.validate("scene")
     def _check_scene(self, proposal: dict) -> int:
@@ -44,7 +43,7 @@ class ScenesWidget(StaticWidget):
 class SceneWidget(ScenesWidget):
     """A figure with scenes and a window over one of them; `where` is synced in both directions."""
 
-    window = traitlets.Int(28).tag(sync=True)
+    window = Whole(28).tag(sync=True)
     where = traitlets.Any((3.0, 0.0, 0.0)).tag(sync=True)  # three floats; checked below
 
     @traitlets.validate("where")
@@ -56,36 +55,32 @@ class SceneWidget(ScenesWidget):
 
     def crop(self, where: Any = None) -> Tensor:
         """What the window sees, [window, window]; or what a window at `where` would see."""
-        where = torch.tensor([self.where if where is None else where])
-        return image_to_window(self.picture()[None, None], where, self.window)[0, 0]
+        where = in_single(self.where if where is None else where)
+        return image_to_window(self.picture()[None, None], where[None], self.window)[0, 0]
 
     def pasted(self) -> Tensor:
         """The crop pasted back on an empty canvas, [height, width]."""
-        return window_to_image(self.crop()[None, None], torch.tensor([self.where]), self.size)[0, 0]
+        return window_to_image(self.crop()[None, None], in_single(self.where)[None], self.size)[0, 0]
 
     def corners(self) -> list[float]:
         """The window's box: left, top, right, bottom in the scene's pixels, from the outer edge of the first."""
-        return box_corners(torch.tensor(self.where), self.size).tolist()
+        return box_corners(in_single(self.where), self.size).tolist()
+
+
+def in_single(where: Any) -> Tensor:
+    """Windows in float32, as pictures are kept, whatever torch's default precision is."""
+    return torch.tensor(where, dtype=torch.float32)
 
 
 def checked_where(name: str, where: Any) -> tuple[float, float, float]:
     """(scale, shift_x, shift_y) as floats (a list, an array or a tensor); raises ValueError for anything else."""
     try:
-        values = tuple(float(value) for value in where)
-    except TypeError as error:
-        raise ValueError(f"{name} must be three numbers (scale, shift_x, shift_y), got {where!r}") from error
-    if len(values) != 3 or not all(map(math.isfinite, values)) or values[0] <= 0:
-        raise ValueError(
-            f"{name} must be (scale, shift_x, shift_y), all finite and the scale positive, got {list(values)}"
-        )
+        values = tuple(numbers(name, where, [3]).tolist())
+    except ValueError as error:
+        raise ValueError(f"{name} must be three finite numbers (scale, shift_x, shift_y): {error}") from error
+    if values[0] <= 0:
+        raise ValueError(f"{name} must be (scale, shift_x, shift_y), the scale positive, got {list(values)}")
     return values
-
-
-def pixel_count(name: str, value: Any) -> int:
-    """A whole number of at least 1; raises ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of pixels, at least 1, got {value!r}")
-    return value
 
 
 def show_picture(axes: Axes, picture: Tensor, title: str, margin: float = 0.0) -> None:

@@ -6,7 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image  # a dependency of matplotlib
+
+from latentbook import checks, figures
 
 PREFIX = "data:image/png;base64,"
 
@@ -14,16 +17,9 @@ PREFIX = "data:image/png;base64,"
 def grey(name: str, values: Any, axes: str) -> np.ndarray:
     """Grey values 0 to 1 (lists, an array or a tensor) as bytes 0 to 255, rounded, never rescaled by their own maximum.
 
-    axes: as in `numbers`. Raises ValueError as it does, and for values that lie outside 0 to 1.
+    axes: as in `numbers`. Raises ValueError for another shape, an empty axis, and values that are no grey values.
     """
-    array = numbers(name, values, axes)
-    low, high = array.min(), array.max()
-    if low < 0 or high > 1:
-        raise ValueError(
-            f"the grey values of {name} must lie between 0 and 1, got {low:g} to {high:g}; "
-            "give decoder means, after the sigmoid"
-        )
-    return np.rint(array * 255).astype(np.uint8)
+    return figures.grey(name, values, lengths(axes)).double().mul(255).round().to(torch.uint8).numpy()
 
 
 def numbers(name: str, values: Any, axes: str) -> np.ndarray:
@@ -32,28 +28,29 @@ def numbers(name: str, values: Any, axes: str) -> np.ndarray:
     axes: what the dimensions are, as in "frames rows columns height width"; a number there is a length that must hold.
     Raises ValueError for another shape, an empty axis, and values that are not numbers or not finite.
     """
-    wanted, shape = axes.split(), ", ".join(axes.split())
-    array = as_array(name, values)
-    lengths = zip(array.shape, wanted, strict=False)
-    if array.ndim != len(wanted) or not all(n == int(axis) if axis.isdigit() else n > 0 for n, axis in lengths):
-        raise ValueError(f"{name} must have shape [{shape}], nothing empty, got {list(array.shape)}; reshape it first")
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name} must be numbers, got {array.dtype}; give an array or a tensor of them")
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} must be finite, got {np.count_nonzero(~np.isfinite(array))} values that are NaN or infinite; "
-            "look for a run that diverged"
-        )
-    return array
+    return figures.numbers(name, values, lengths(axes)).numpy()
 
 
-def as_array(name: str, values: Any) -> np.ndarray:
-    """Nested lists, an array or a tensor on any device as an array; raises ValueError for rows of unequal length."""
-    try:
-        return np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
-    except ValueError as error:
-        raise ValueError(f"{name} must have rows of one length: {error}") from error
+def probabilities(name: str, values: Any, axes: str, hint: str) -> np.ndarray:
+    """Numbers (see `numbers`) between 0 and 1; raises ValueError for others. hint: what to give."""
+    found = numbers(name, values, axes)
+    if found.min() < 0 or found.max() > 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {found.min():g} to {found.max():g}: {hint}")
+    return found
+
+
+def whole(name: str, values: Any, axes: str, count: int) -> list:
+    """Integers between 0 and count - 1 of one shape (see `numbers`) as nested lists; raises ValueError for anything else."""
+    found = checks.shaped(name, checks.as_tensor(name, values), lengths(axes))
+    plain = checks.class_numbers(name, found.detach().cpu().flatten()).view(found.shape)
+    if plain.min() < 0 or plain.max() >= count:
+        raise ValueError(f"{name} must lie between 0 and {count - 1}, got {plain.min()} to {plain.max()}")
+    return plain.tolist()
+
+
+def lengths(axes: str) -> list[int | str]:
+    """The axes one by one, numbers as such."""
+    return [int(axis) if axis.isdigit() else axis for axis in axes.split()]
 
 
 def pack(pictures: np.ndarray) -> tuple[str, dict[str, Any]]:

@@ -1,16 +1,19 @@
 """StripsFigure: a scrubber over pictures that change, epoch by epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import fill
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 import traitlets
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from latentbook.widgets.base import StaticWidget, compose
-from latentbook.widgets.sprites import grey, lay, pack, unpack
+from latentbook import checks
+from latentbook.figures import BookFigure, book_style
+from latentbook.widgets.base import StaticWidget, Whole, compose
+from latentbook.widgets.sprites import grey, lay, numbers, pack, unpack
 
 
 class StripsFigure(StaticWidget):
@@ -20,8 +23,8 @@ class StripsFigure(StaticWidget):
         they are, with 256 steps. beside: a second mosaic of as many frames, drawn beneath the first; its rows and
         columns may differ, its pictures have the same size.
     labels: a word above each column of `frames`. headings: a line above each mosaic, none or one for each.
-    name: what a frame is; they count from `start`, or `ticks` names a number for each. index: the frame shown at first,
-        the last if None. notes: a short text for each frame, shown beneath the pictures.
+    name: what a frame is; they count from `start`, or `ticks` names a number for each, shown as it is. index: the frame
+        shown at first, the last if None. notes: a short text for each frame, shown beneath the pictures.
 
     Raises ValueError for values that do not fit together, and says what would.
     """
@@ -41,7 +44,7 @@ class StripsFigure(StaticWidget):
     headings = traitlets.List().tag(sync=True)
     notes = traitlets.List().tag(sync=True)
     name = traitlets.Unicode("epoch").tag(sync=True)
-    index = traitlets.Int(0).tag(sync=True)
+    index = Whole(0).tag(sync=True)
     caption = traitlets.Unicode(
         "Move the slider, or drag across the pictures, to see how what the model draws changes in training. "
         "No picture is rescaled by its own maximum."
@@ -56,7 +59,7 @@ class StripsFigure(StaticWidget):
         headings: Sequence[str] = (),
         name: str = "epoch",
         start: int = 0,
-        ticks: Sequence[int] | None = None,
+        ticks: Any = None,
         notes: Sequence[str] | None = None,
         index: int | None = None,
         **traits: Any,
@@ -68,12 +71,9 @@ class StripsFigure(StaticWidget):
         labels = words("labels", labels, columns, "column of frames")
         notes = words("notes", notes, count, "frame")
         headings = words("headings", headings, len(mosaics), "mosaic")
-        ticks = list(range(start, start + count)) if ticks is None else [int(tick) for tick in ticks]
-        if len(ticks) != count:
-            raise ValueError(f"ticks must hold one number for each of {count} frames, got {len(ticks)}: {ticks}")
-        index = count - 1 if index is None else index
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
-            raise ValueError(f"index must be an integer between 0 and {count - 1}, the last frame, got {index!r}")
+        first = checks.count("start", start, least=-(2**53))
+        ticks = list(range(first, first + count)) if ticks is None else plain_numbers("ticks", ticks, count)
+        index = count - 1 if index is None else checks.count("index", index, 0, count - 1)
         sheet, packing = pack(np.concatenate([mosaic.reshape(-1, height, width) for mosaic in mosaics]))
         super().__init__(
             sheet=sheet,
@@ -109,7 +109,7 @@ class StripsFigure(StaticWidget):
         return sorted({0, self.index if 0 < self.index < last else (last + 1) // 2, last})
 
     def describe(self) -> str:
-        named = f"{self.name} " + ", ".join(str(self.ticks[i]) for i in self.chosen())
+        named = f"{self.name} " + ", ".join(as_text(self.ticks[i]) for i in self.chosen())
         parts = [
             f"{rows} row{'s' * (rows > 1)} of {columns} pictures" + (f" ({heading})" if heading else "")
             for (rows, columns), heading in zip(self.shapes, self.headings or [""] * len(self.shapes), strict=True)
@@ -118,6 +118,7 @@ class StripsFigure(StaticWidget):
         last = f" {self.notes[self.chosen()[-1]]}" if self.notes else ""
         return f"At {named}: {' and '.join(parts)}{columns}.{last}"
 
+    @book_style()
     def still(self) -> Figure:
         mosaics, chosen = self.mosaics(), self.chosen()
         wide = [mosaic.shape[2] for mosaic in mosaics]
@@ -126,24 +127,48 @@ class StripsFigure(StaticWidget):
         titles = [fill(text, int(13 * n * tile)) for text, n in zip(self.headings, wide, strict=False)]
         top = 0.17 * max((title.count("\n") + 1 for title in titles), default=0) + (0.2 if self.labels else 0) + 0.1
         left, gap, across = 0.3, 0.3, 0.3 * (len(wide) + 1) + tile * sum(wide)
-        figure = Figure(figsize=(across, tall := top + (high + gap) * len(chosen) - gap + 0.03))
+        figure = BookFigure(figsize=(across, tall := top + (high + gap) * len(chosen) - gap + 0.03))
         for j, mosaic in enumerate(mosaics):
             for i, frame in enumerate(chosen):
                 bottom = tall - top - high - i * (high + gap)
                 axes = figure.add_axes((left / across, bottom / tall, tile * wide[j] / across, high / tall))
                 draw_mosaic(axes, mosaic[frame], self.labels if i == j == 0 else [])
                 if j == 0:
-                    axes.set_ylabel(f"{self.name} {self.ticks[frame]}", fontsize=9, color="#444444", labelpad=3)
+                    axes.set_ylabel(
+                        f"{self.name} {as_text(self.ticks[frame])}", fontsize=9, color="#444444", labelpad=3
+                    )
                 if i == 0 and titles:
                     axes.set_title(titles[j], fontsize=9.5, loc="left", color="#222222", pad=16 if self.labels else 4)
             left += tile * wide[j] + gap
         return figure
 
 
+def plain_numbers(name: str, values: Any, count: int) -> list[int | float]:
+    """A number for each of `count` frames, as plain ones: whole ones as int, others by the shortest decimals that tell them.
+
+    Raises ValueError for another number of them, and for what is no finite number.
+    """
+    found = checks.as_tensor(name, values, dtype=torch.float64)
+    if found.shape != (count,) or found.dtype == torch.bool:
+        given = found.tolist()
+        raise ValueError(f"{name} must hold one number for each of {count} frames, got {found.numel()}: {given}")
+    exact = numbers(name, found, f"{count}")
+    exact = found.detach().cpu().numpy() if found.dtype == torch.float32 else exact
+    decimals = (float(str(value)) for value in exact)  # of 0.1 in float32: 0.1
+    return [int(value) if value.is_integer() else value for value in decimals]
+
+
+def as_text(tick: float) -> str:
+    """A tick as JavaScript writes it, without an exponent where people write none."""
+    return np.format_float_positional(tick, trim="-") if 1e-6 <= abs(tick) < 1e21 else str(tick)
+
+
 def words(name: str, given: Sequence[str] | None, count: int, each: str) -> list[str]:
     """None, or one text for each of `count` things. Raises ValueError for another number of them."""
-    given = [] if given is None else given
-    found = [given] if isinstance(given, str) else [str(text) for text in given]
+    given = given.tolist() if hasattr(given, "tolist") else given  # of arrays and tensors
+    if not isinstance(given, Iterable | None):
+        raise ValueError(f"{name} must hold texts, one for each {each}, or none, got {given!r}")
+    found = [] if given is None else [given] if isinstance(given, str) else [str(text) for text in given]
     if len(found) not in (0, count):
         raise ValueError(
             f"{name} must hold one text for each {each}, {count} of them or none, got {len(found)}: {found}"
