@@ -262,6 +262,7 @@ def shuffled(labels: Int[Tensor, " n"], seed: int = 0) -> Int[Tensor, " n"]:
 def pixel_mean_bce(train: Float[Tensor, "n pixels"], test: Float[Tensor, "m pixels"]) -> float:
     """The control of every reconstruction: the cross-entropy of always answering the training mean, in nats per image."""
     train, test = _grey_rows(("n", "pixels"), train=train, test=test)
+    checks.shaped("test", test, ("n", train.shape[1]), "train and test must have the same pixels")
     mean = train.mean(0).clamp(1e-6, 1 - 1e-6)
     return float(bce(mean.expand_as(test), test).mean())
 
