@@ -257,8 +257,19 @@ def test_temperature_and_weights_reach_the_loss(train, monkeypatch):
     named = {name.replace("cross_entropy", "classification") + "_weight": value for name, value in weights.items()}
     given = {}
     monkeypatch.setattr("latentbook.experiments.run.fit", lambda *args, **options: given.update(options))
-    conditional_vae.train(Config(**named), train, 0)
+    every = ConditionalVAEConfig(label="known", label_kl=True, adversary=True, recovery=True, smooth_radius=1.0)
+    conditional_vae.train(Config(every, **named), train, 0)
     assert given["weights"] == weights
+    conditional_vae.train(Config(**named), train, 0)
+    assert given["weights"] == {"cross_entropy": 2.0}  # a weight is given to terms that there are
+
+
+@pytest.mark.parametrize("module", [conditional_vae, multi_level_vae], ids=["conditional VAE", "Multi-Level VAE"])
+def test_every_variant_weights_terms_of_its_own_loss(train, module):
+    batch = Batch(train.images[:40], train.labels[:40])
+    for name, config in module.VARIANTS.items():
+        terms = module.build(config).loss(batch, generator=seeded())
+        assert set(module.weights(config)) <= set(terms), name
 
 
 # Measures on models whose figures are known

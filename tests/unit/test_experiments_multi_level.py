@@ -171,8 +171,13 @@ def test_the_weights_reach_the_training(train, monkeypatch):
     seen = {}
     monkeypatch.setattr("latentbook.experiments.run.fit", lambda model, digits, **options: seen.update(options))
     weights = {"style_kl": 3.0, "class_kl": 0.5, "adversary": 2.0, "identity": 4.0}
-    multi_level_vae.train(Config(**{f"{k}_weight": v for k, v in weights.items()}), train, 7)
-    assert seen["weights"] == {"mse": 1.0, "bce": 1.0} | weights
+    own = {f"{k}_weight": v for k, v in weights.items()}
+    multi_level_vae.train(Config(MultiLevelVAEConfig(adversary=True, identity=True), **own), train, 7)
+    assert seen["weights"] == {"mse": 1.0} | weights
+    multi_level_vae.train(
+        Config(MultiLevelVAEConfig(likelihood="bernoulli", deterministic_class=True), **own), train, 7
+    )
+    assert seen["weights"] == {"bce": 1.0, "style_kl": 3.0}  # a weight is given to terms that there are
 
 
 # Evidence that cannot leak
