@@ -110,7 +110,7 @@ if world > 1:
         "examples": said(Plain(), digits(8, seed=rank), epochs=1, batch_size=4),
         "lengths": said(Plain(), digits(8 + rank), epochs=1, batch_size=4),
         "weights": said(Plain(), digits(8), epochs=1, batch_size=4, weights={"errors": 2.0}),
-        "checkpoint": said(initialise(Normed, 0), digits(12), epochs=3, checkpoint=f"{'run' if rank == 0 else 'none'}", **options),
+        "checkpoint": said(initialise(Normed, 0), digits(12), epochs=3, checkpoint=("run", "none")[rank], **options),
     }
 torch.save(results, out)
 if world > 1:
