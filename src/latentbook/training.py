@@ -213,11 +213,10 @@ class TrainingRun:
         with self.autocast():
             terms = self.terms(mine, step)
             objective = sum(self.weights.get(name, _ONE)(step) * term.mean() for name, term in terms.items())
-        if not torch.isfinite(objective):
+        if not self.finite_everywhere(objective):
             bad = [name for name, term in terms.items() if not torch.isfinite(term).all()]
-            raise FloatingPointError(
-                f"the loss is not finite at step {step}, in the term {', '.join(bad) or 'weights'}"
-            )
+            where = ", ".join(bad) or ("weights" if not torch.isfinite(objective) else "that another process names")
+            raise FloatingPointError(f"the loss is not finite at step {step}, in the term {where}")
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step) * group["factor"]
         self.optimizer.zero_grad()
@@ -277,6 +276,14 @@ class TrainingRun:
         mine = Batch(*(tensor[self.rank :: self.world] for tensor in batch))
         return mine, len(mine.labels)
 
+    def finite_everywhere(self, objective: Tensor) -> bool:
+        """Whether the objective is finite in all processes, so that none waits for one that stops."""
+        finite = torch.isfinite(objective)
+        if self.world > 1:
+            finite = finite.to(torch.uint8)
+            dist.all_reduce(finite, dist.ReduceOp.MIN)
+        return bool(finite)
+
     def add_gradients(self) -> None:
         """Sum the gradients of all processes; where only some have one (a term that only their examples need), 0 is added."""
         parameters = list(self.model.parameters())
@@ -307,9 +314,10 @@ class TrainingRun:
         own = self.noise.get_state()
         if self.world == 1:
             return [own]
-        states = [torch.empty_like(own, device=self.device) for _ in range(self.world)]
-        dist.all_gather(states, own.to(self.device))
-        return [state.cpu() for state in states]
+        states = torch.zeros(self.world, len(own), dtype=own.dtype, device=self.device)
+        states[self.rank] = own
+        dist.all_reduce(states)  # every row is 0 in all processes but one
+        return list(states.cpu())
 
     def check_agreement(self, own: dict[str, Any]) -> None:
         """Raises ValueError in every process if one of them was given another run than the first."""
@@ -359,7 +367,8 @@ class TrainingRun:
         self.own = self.identity(epochs * self.steps_an_epoch)
         found = checkpoint is not None and Path(checkpoint).exists()
         if self.world > 1:
-            self.check_agreement({**self.own, "settings": {**self.own["settings"], "a checkpoint was found": found}})
+            here = self.own["settings"] | {"epochs": epochs, "a checkpoint was found": found}
+            self.check_agreement(self.own | {"settings": here})
             self.start_equal()
         if found:
             self.load(checkpoint)

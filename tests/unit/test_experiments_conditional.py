@@ -480,6 +480,17 @@ def test_the_accuracy_of_every_epoch_is_kept(train, test):
     assert len(history.curve("test_accuracy")) == 2
 
 
+def test_hooks_on_another_device_are_refused_before_the_training(train, test):
+    config, z, images = small(VARIANTS["original"], epochs=1), normal(2, 4), test.images[:5]
+    for hook, words in (
+        (conditional_vae.track_accuracy(train, test.to("meta")), "digits whose accuracy is tracked are on meta"),
+        (conditional_vae.Strips(z.to("meta"), images), "codes of a strip are on meta"),
+        (conditional_vae.Strips(z, images.to("meta")), "digits of a strip are on meta"),
+    ):
+        with pytest.raises(ValueError, match=f"{words}, but the model is on cpu: move them"):
+            conditional_vae.train(config, train, 0, hooks=[hook], progress=False)
+
+
 def test_all_labels_has_one_style_a_row():
     model, z = build(), normal(3, 4)
     strip = conditional_vae.all_labels(model, z)

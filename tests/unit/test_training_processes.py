@@ -45,6 +45,10 @@ class Sometimes(Plain):
             terms["error"] = terms["error"] + extra
         return terms
 
+class Breaks(Plain):
+    def loss(self, batch, *, generator=None):
+        return {"error": super().loss(batch)["error"] / (batch.labels != 3)}
+
 class Normed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -66,7 +70,7 @@ def state(model):
 def said(*arguments, **options):
     try:
         fit(*arguments, **options)
-    except ValueError as error:
+    except (ValueError, FloatingPointError) as error:
         return str(error)
 
 results = {}
@@ -109,6 +113,8 @@ if world > 1:
         "seeds": said(Plain(), digits(8), epochs=1, batch_size=4, seed=rank),
         "examples": said(Plain(), digits(8, seed=rank), epochs=1, batch_size=4),
         "lengths": said(Plain(), digits(8 + rank), epochs=1, batch_size=4),
+        "epochs": said(Plain(), digits(8), epochs=1 + rank, batch_size=4),
+        "infinite": said(Breaks(), digits(8), epochs=1, batch_size=8),
         "weights": said(Plain(), digits(8), epochs=1, batch_size=4, weights={"errors": 2.0}),
         "checkpoint": said(initialise(Normed, 0), digits(12), epochs=3, checkpoint=("run", "none")[rank], **options),
     }
@@ -226,6 +232,7 @@ def test_a_model_in_distributed_data_parallel_trains_as_the_model_inside(by_proc
         ("seeds", "the processes were given different runs.*to process 1: seed was 0, is 1"),
         ("examples", "different runs.*to process 1: content of the examples was"),
         ("lengths", "different runs.*to process 1: examples was 8, is 9; content of"),
+        ("epochs", "different runs.*to process 1: epochs was 1, is 2"),
         ("weights", "weights names errors, which does not exist; there are: error"),
         ("checkpoint", "different runs.*to process 1: a checkpoint was found was True, is False"),
     ],
@@ -234,6 +241,12 @@ def test_every_process_refuses_what_cannot_be_trained(by_processes, case, words)
     first, second = (result["said"][case] for result in by_processes[2])
     assert re.search(words, second)
     assert re.search(words.partition(".*to process")[0], first)
+
+
+def test_a_loss_that_is_infinite_in_one_process_stops_both(by_processes):
+    words = "the loss is not finite at step 0, in the term "
+    said = {result["said"]["infinite"].removeprefix(words) for result in by_processes[2]}
+    assert said == {"error", "that another process names"}
 
 
 def test_a_checkpoint_knows_of_how_many_processes_it_is(by_processes):
