@@ -387,6 +387,16 @@ def _fitted_tuple(name: str, value: Any, hints: tuple[Any, ...], limits: Mapping
     return tuple(_fitted(f"each of {name}", part, hint, limits) for part, hint in zip(parts, kinds, strict=True))
 
 
+def device(name: str, given: Any) -> torch.device:
+    """A device that torch can use here. Raises ValueError for one that does not exist or that this machine lacks."""
+    try:
+        torch.zeros(1, device=given).item()  # also fails on the device "meta", which holds no values
+        return torch.device(given)
+    except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError, ...
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"{name} must be one that torch can use here, such as cpu, got {given!r} ({why})") from None
+
+
 def _kind(value: Any) -> str:
     """What a value is, in a message."""
     return "None" if value is None else _a(type(value).__name__)

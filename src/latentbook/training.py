@@ -1,30 +1,41 @@
-"""One training loop for every chapter, and files that a killed run cannot spoil."""
+"""One training loop for every chapter, which goes on exactly where it was cut off, on one process or several."""
 
 from __future__ import annotations
 
+import inspect
 import json
-import os
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from latentbook import checks, files, identity
 from latentbook.data import Batch, Digits
 from latentbook.progress import bar_options
 from latentbook.schedules import Schedule, constant
+from latentbook.tensor_files import (  # noqa: F401 (weights are saved and loaded under this module's name)
+    config_of,
+    load_tensors,
+    load_weights,
+    plain_name,
+    put_weights,
+    rounded,
+    save_tensors,
+    save_weights,
+    unrounded,
+    unwrapped,
+    weights_of,
+)
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-STEP = "/step"  # ends the name of what 8-bit weights are counted in; no parameter has a slash in its name
 
 
 @dataclass
@@ -64,72 +75,99 @@ def fit(
     on_epoch_end: Hook | Sequence[Hook] = (),
     progress: bool = True,
 ) -> History:
-    """Train any model whose `loss(batch, generator=...)` returns named per-example terms, by Adam on their weighted mean.
+    """Train any model whose `loss(batch, generator=...)` returns named terms, one
+    value per example, by Adam on their weighted mean.
 
-    weights: term -> number or schedule (1 if not named). arguments: extra keyword arguments of `loss`, each a function
-    of the step. rate_factors: start of a parameter's name -> factor of its learning rate (1 if not named).
-    precision: "float32", or "bfloat16" by autocast. checkpoint: a file written whole after every epoch; where it
-    exists, training goes on from it to the same result as an uninterrupted run.
-    on_epoch_end: called with the model and the history. Ctrl-C returns the history so far, marked `interrupted`.
-    Where torch.distributed is initialised, each process takes its share of every batch and gradients are averaged.
-    All noise must come from the generator given to `loss` (nn.Dropout would draw from torch's global one: see nets.dropout).
-    Raises FloatingPointError naming the step and the term when a loss is no longer finite; ValueError for bad arguments.
+    weights: term -> number or schedule (1 if not named).
+    arguments: extra keyword arguments of `loss`, each a function of the step alone.
+    rate_factors: start of a parameter's name -> factor of its learning rate.
+    precision: "float32", or "bfloat16" by autocast.
+    checkpoint: a file written whole after every epoch. Where it exists, training goes
+    on from it to the same result as an uninterrupted run; a run that would give
+    another result (see `TrainingRun.identity`) is refused. More epochs may be asked for.
+    on_epoch_end: called in turn with the model and the history (see `hooks_in_order`).
+    Ctrl-C returns the history so far, marked `interrupted`.
+
+    Under torch.distributed every process is given all examples and takes its share of
+    each batch: see `TrainingRun`. Of a model wrapped by torch.compile or
+    DistributedDataParallel, the model inside is trained (its `loss`, not its `forward`;
+    for a compiled loss, set `model.loss = torch.compile(model.loss)`).
+    All noise must come from the generator given to `loss` (see nets.dropout).
+    What can be tried is tried before the first step. Raises ValueError for bad
+    arguments, OSError for a checkpoint that cannot be written, FloatingPointError
+    naming the step and the term when a loss is no longer finite.
     """
-    check_positive(epochs=epochs, batch_size=batch_size, examples=len(digits))
-    hooks = [on_epoch_end] if callable(on_epoch_end) else list(on_epoch_end)
+    epochs = checks.count("epochs", epochs)
     run = TrainingRun(
-        model.to(device).train(),
-        digits.to(device),
+        *placed(model, digits, device),
         learning_rate=learning_rate,
         weights=weights,
         arguments=arguments,
         rate_factors=rate_factors,
         seed=seed,
         precision=precision,
+        batch_size=batch_size,
     )
-    run.settings = {
-        "batch_size": batch_size,
-        "rate_factors": dict(rate_factors or {}),
-        "seed": seed,
-        "examples": len(digits),
-        "data": digits.sha256,
-        "precision": precision,
-    }
-    if checkpoint and Path(checkpoint).exists():
-        run.load(Path(checkpoint))
-    history, start = run.history, time.perf_counter() - run.history.seconds
-    history.interrupted = False
-    steps = -(-len(digits) // batch_size)
-    bar = tqdm(initial=history.steps, total=epochs * steps, unit="step", leave=False, **bar_options(progress))
-    try:
-        while len(history.epochs) < epochs:
-            totals, examples = {}, 0
-            for batch in run.digits.batches(batch_size, run.order):
-                for name, total in run.step(batch).items():
-                    totals[name] = totals.get(name, 0) + total
-                examples += len(batch.labels)
-                bar.update()
-            run.add_up(totals)
-            history.epochs.append({name: float(total) / examples for name, total in totals.items()})
-            history.seconds = time.perf_counter() - start
-            bar.set_postfix({name: f"{value:.4g}" for name, value in history.epochs[-1].items()})
-            pause = time.perf_counter()
-            for hook in hooks:
-                hook(model, history)
-                model.train()
-            start += time.perf_counter() - pause
-            if checkpoint:
-                run.save(Path(checkpoint))
-    except KeyboardInterrupt:
-        history.interrupted = True
-    finally:
-        bar.close()
+    hooks = hooks_in_order(on_epoch_end)
+    history = run.begin(epochs, checkpoint)
+    try_hooks(hooks, run.model, history)
+    with run.progress(epochs, progress) as bar:
+        try:
+            while len(history.epochs) < epochs:
+                start, totals, examples = time.perf_counter(), {}, 0
+                for batch in run.batches():
+                    for name, total in run.step(batch).items():
+                        totals[name] = totals.get(name, 0) + total
+                    examples += len(batch.labels)
+                    bar.update()
+                run.add_up(totals)
+                means = {name: float(x) / examples for name, x in totals.items()}
+                history.epochs.append(means)
+                history.seconds += time.perf_counter() - start
+                bar.set_postfix({name: f"{mean:.4g}" for name, mean in means.items()})
+                for hook in hooks:
+                    hook(run.model, history)
+                    run.model.train()
+                if checkpoint is not None:
+                    run.save(checkpoint)
+        except KeyboardInterrupt:
+            history.interrupted = True
     model.eval()
     return history
 
 
+def placed(model: nn.Module, digits: Digits, device: Any) -> tuple[nn.Module, Digits]:
+    """Model (in training mode) and digits on a device. Raises ValueError for anything else and a device that is not here."""
+    device = checks.device("device", device)
+    check_model(model)
+    if not isinstance(digits, Digits):
+        raise ValueError(
+            "digits must be Digits, whole tensors on one device, got "
+            f"{'None' if digits is None else f'a {type(digits).__name__}'}: use load_digits, "
+            "or Digits(images, labels, source, sha256, split), of latentbook.data"
+        )
+    return model.to(device).train(), digits.to(device)
+
+
+def check_model(model: Any) -> None:
+    """Raises ValueError for anything but a module with a `loss`."""
+    if not isinstance(model, nn.Module) or not callable(getattr(unwrapped(model), "loss", None)):
+        raise ValueError(
+            "model must be a torch.nn.Module with a method loss(batch, *, generator=None) that returns "
+            f"{{term: [batch]}}, got {type(model).__name__ if isinstance(model, nn.Module) else repr(model)}"
+        )
+
+
 class TrainingRun:
-    """The moving parts of one training run: the model, its optimizer, its two random streams and its history."""
+    """The moving parts of one training run: the model, its optimizer, its two random streams and its history.
+
+    Where torch.distributed is initialised, all processes start from the first one's parameters and buffers. Each takes
+    every n-th example of a batch, and the gradients are those of one process on the whole batch, but for two things:
+    each process has a noise of its own, and BatchNorm sees the share of its process. BatchNorm's running statistics are
+    averaged over the processes at the end of every epoch, and other buffers are those of the first process, so that
+    all have the same model before hooks run and the first process writes the checkpoint. Hooks run in every process.
+    Raises ValueError for bad arguments.
+    """
 
     def __init__(
         self,
@@ -142,49 +180,89 @@ class TrainingRun:
         rate_factors: Mapping[str, float] | None = None,
         seed: int = 0,
         precision: str = "float32",
+        batch_size: int = 128,
     ):
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-        self.model, self.digits, self.arguments = model, digits, arguments or {}
-        self.rate = learning_rate if callable(learning_rate) else constant(learning_rate)
-        self.weights = {name: value if callable(value) else constant(value) for name, value in (weights or {}).items()}
+        check_model(model)
+        self.model, self.digits = unwrapped(model), digits
+        self.batch_size = checks.count("batch_size", batch_size)
+        self.seed = checks.count("seed", seed, least=0, most=2**62)
+        self.precision = checks.choice("precision", precision, PRECISIONS)
+        self.rate = schedule("learning_rate", learning_rate, low=0)
+        self.weights = {name: schedule(f"weights[{name!r}]", value) for name, value in named("weights", weights)}
+        self.arguments = dict(named("arguments", arguments))
+        check_arguments(self.arguments, self.model)
+        self.factors = dict(named("rate_factors", rate_factors))
         self.device, self.dtype = digits.images.device, PRECISIONS[precision]
+        together = dist.is_available() and dist.is_initialized()
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
         fused = self.device.type in ("cpu", "cuda")  # one kernel for all parameters instead of several for each
-        self.optimizer = torch.optim.Adam(parameter_groups(model, rate_factors or {}), lr=self.rate(0), fused=fused)
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        self.order = torch.Generator().manual_seed(seed)
-        self.noise = torch.Generator(self.device).manual_seed(seed + 1_000_003 * (self.rank + 1))
+        self.optimizer = torch.optim.Adam(parameter_groups(self.model, self.factors), lr=self.rate(0), fused=fused)
+        self.order = torch.Generator().manual_seed(self.seed)
+        self.noise = torch.Generator(self.device).manual_seed(self.seed + 1_000_003 * (self.rank + 1))
         self.history = History()
-        self.settings: dict[str, Any] = {}
+        self.terms_are_known = False
+
+    def batches(self) -> Iterator[Batch]:
+        """One epoch of mini-batches in a new order."""
+        return self.digits.batches(self.batch_size, self.order)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step; returns each term summed over those of this process's examples that count."""
         step = self.history.steps
         mine, counted = self.share(batch)
-        extra = {name: value(step) for name, value in self.arguments.items()}
         with self.autocast():
-            terms = self.model.loss(mine, generator=self.noise, **extra)
+            terms = self.terms(mine, step)
             objective = sum(self.weights.get(name, _ONE)(step) * term.mean() for name, term in terms.items())
-        if not torch.isfinite(objective):
+        if not self.finite_everywhere(objective):
             bad = [name for name, term in terms.items() if not torch.isfinite(term).all()]
-            raise FloatingPointError(
-                f"the loss is not finite at step {step}, in the term {', '.join(bad) or 'weights'}"
-            )
+            where = ", ".join(bad) or ("weights" if not torch.isfinite(objective) else "that another process names")
+            raise FloatingPointError(f"the loss is not finite at step {step}, in the term {where}")
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step) * group["factor"]
         self.optimizer.zero_grad()
         (objective * (counted / len(batch.labels))).backward()
         if self.world > 1:
-            for parameter in self.model.parameters():
-                if parameter.grad is not None:
-                    dist.all_reduce(parameter.grad)
+            self.add_gradients()
         self.optimizer.step()
         self.history.steps += 1
         return {name: term.detach()[:counted].sum() for name, term in terms.items()}
 
+    def terms(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The loss's terms; the first time, with a check of the names in `weights` that leaves a refused model as it was."""
+        extra = {name: value(step) for name, value in self.arguments.items()}
+        if self.terms_are_known:
+            return self.model.loss(batch, generator=self.noise, **extra)
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]  # the first pass moves BatchNorm's
+        terms = self.model.loss(batch, generator=self.noise, **extra)
+        try:
+            check_terms(terms, len(batch.labels), self.weights)
+        except ValueError:
+            for buffer, before in buffers:
+                buffer.copy_(before)
+            raise
+        self.terms_are_known = True
+        return terms
+
     def autocast(self) -> AbstractContextManager:
         """The precision of the forward pass; float32 needs no context, and entering one costs time at every step."""
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
+
+    def progress(self, epochs: int, wanted: bool) -> tqdm:
+        """A bar over all steps, in the first process alone."""
+        total = epochs * self.steps_an_epoch
+        options = bar_options(wanted and self.rank == 0)
+        return tqdm(initial=self.history.steps, total=total, unit="step", leave=False, **options)
+
+    @property
+    def steps_an_epoch(self) -> int:
+        return -(-len(self.digits) // self.batch_size)
+
+    # Several processes
+
+    def start_equal(self) -> None:
+        """The first process's parameters and buffers in all."""
+        for tensor in (*self.model.parameters(), *self.model.buffers()):
+            dist.broadcast(tensor.data, 0)
 
     def share(self, batch: Batch) -> tuple[Batch, int]:
         """This process's examples of a batch, and how many of them count.
@@ -198,30 +276,137 @@ class TrainingRun:
         mine = Batch(*(tensor[self.rank :: self.world] for tensor in batch))
         return mine, len(mine.labels)
 
-    def add_up(self, totals: dict[str, Tensor]) -> None:
-        """Sum the totals of all processes, in place."""
+    def finite_everywhere(self, objective: Tensor) -> bool:
+        """Whether the objective is finite in all processes, so that none waits for one that stops."""
+        finite = torch.isfinite(objective)
         if self.world > 1:
-            for total in totals.values():
-                dist.all_reduce(total)
+            finite = finite.to(torch.uint8)
+            dist.all_reduce(finite, dist.ReduceOp.MIN)
+        return bool(finite)
 
-    def save(self, path: Path) -> None:
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+    def add_gradients(self) -> None:
+        """Sum the gradients of all processes; where only some have one (a term that only their examples need), 0 is added."""
+        parameters = list(self.model.parameters())
+        found = torch.tensor([p.grad is not None for p in parameters], dtype=torch.uint8, device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        for parameter, somewhere in zip(parameters, found.tolist(), strict=True):
+            if somewhere:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                dist.all_reduce(parameter.grad)
+
+    def add_up(self, totals: dict[str, Tensor]) -> None:
+        """The end of an epoch: sum the totals of all processes, in place, and give all the same buffers (see the class)."""
+        if self.world == 1:
+            return
+        for total in totals.values():
+            dist.all_reduce(total)
+        norms = [module for module in self.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        averaged = {id(buffer) for norm in norms for buffer in (norm.running_mean, norm.running_var)}
+        for buffer in self.model.buffers():
+            if id(buffer) in averaged:
+                dist.all_reduce(buffer)
+                buffer /= self.world
+            else:
+                dist.broadcast(buffer, 0)
+
+    def noises(self) -> list[Tensor]:
+        """The states of the noise generators of all processes."""
+        own = self.noise.get_state()
+        if self.world == 1:
+            return [own]
+        states = torch.zeros(self.world, len(own), dtype=own.dtype, device=self.device)
+        states[self.rank] = own
+        dist.all_reduce(states)  # every row is 0 in all processes but one
+        return list(states.cpu())
+
+    def check_agreement(self, own: dict[str, Any]) -> None:
+        """Raises ValueError in every process if one of them was given another run than the first."""
+        text = torch.tensor(list(json.dumps(own).encode()), dtype=torch.uint8, device=self.device)
+        length = torch.tensor(len(text), device=self.device)
+        dist.broadcast(length, 0)
+        first = text if self.rank == 0 else torch.empty(int(length), dtype=torch.uint8, device=self.device)
+        dist.broadcast(first, 0)
+        found = identity.differences(json.loads(bytes(first.tolist())), own)
+        differ = torch.tensor(len(found), device=self.device)
+        dist.all_reduce(differ)
+        if differ:
+            here = f"; from the first process to process {self.rank}: {'; '.join(found)}" if found else ""
+            raise ValueError(
+                f"the processes were given different runs, but each needs the same, all examples too{here}"
+            )
+
+    # Checkpoints
+
+    def identity(self, steps: int) -> dict[str, Any]:
+        """What decides the result of a run of so many steps; `fit` goes on from a checkpoint only if all of it is the same.
+
+        "settings": the model's class, configuration, precision and frozen parameters; the examples, by their content;
+        batch size, seed, precision, rate factors, kind of device, number of processes. "steps": learning rate, weights
+        and arguments by their values at steps 0, 1, 3, 10, 30, ... of the run.
+        """
+        settings = identity.settings_of(self.model) | {
+            "examples": len(self.digits),
+            "content of the examples": identity.content_hash(self.digits),
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "precision": self.precision,
+            "device": self.device.type,
+            "processes": self.world,
+        }
+        settings |= {f"rate_factors.{name}": float(factor) for name, factor in self.factors.items()}
+        schedules = identity.schedules_at_probes(steps, self.rate, self.weights, self.arguments)
+        return {"settings": settings, "steps": schedules}
+
+    def begin(self, epochs: int, checkpoint: str | Path | None) -> History:
+        """Go on from a checkpoint where there is one; returns the history so far. Raises as `fit` does."""
+        check_batches_of_one(self.model, len(self.digits), self.batch_size, self.world)
+        if checkpoint is None and self.world == 1:
+            return self.history  # nothing to compare with
+        if checkpoint is not None:
+            files.check_writable(checkpoint, "the checkpoint")
+        self.own = self.identity(epochs * self.steps_an_epoch)
+        found = checkpoint is not None and Path(checkpoint).exists()
+        if self.world > 1:
+            here = self.own["settings"] | {"epochs": epochs, "a checkpoint was found": found}
+            self.check_agreement(self.own | {"settings": here})
+            self.start_equal()
+        if found:
+            self.load(checkpoint)
+        if (done := len(self.history.epochs)) > epochs:
+            raise ValueError(
+                f"{checkpoint} already holds {done} epochs, got epochs={epochs}: ask for {done} to read it, for more to go "
+                "on, or use another file for a shorter run"
+            )
+        self.history.interrupted = False
+        return self.history
+
+    def save(self, path: str | Path) -> None:
+        """Write everything that the run needs to go on, in the first process; the others wait until it is there."""
+        tensors = {f"model.{name}": tensor for name, tensor in weights_of(self.model).items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-        tensors |= {"order": self.order.get_state(), "noise": self.noise.get_state()}
-        save_tensors(
-            path, tensors, {"history": asdict(self.history), "settings": self.settings, "config": config_of(self.model)}
-        )
+        tensors |= {"order": self.order.get_state()}
+        tensors |= {f"noise.{rank}": state for rank, state in enumerate(self.noises())}
+        if self.rank == 0:
+            save_tensors(path, tensors, {"history": asdict(self.history), "run": self.own})
+        if self.world > 1:
+            dist.barrier()
 
-    def load(self, path: Path) -> None:
+    def load(self, path: str | Path) -> None:
+        """Go on from a file that `save` wrote. Raises ValueError for one of another run, saying what differs."""
         tensors, metadata = load_tensors(path)
-        for name, now in (("config", config_of(self.model)), ("settings", self.settings)):
-            if metadata.get(name) != json.loads(json.dumps(now)):  # as JSON has it: tuples are lists
-                raise ValueError(
-                    f"{path} was written with {name} {metadata.get(name)}, this run has {now}: "
-                    "delete the checkpoint to start over, or use another file"
-                )
-        self.model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
+        do = "delete the checkpoint to start over, or use another file"
+        if not {"history", "run"} <= set(metadata):
+            raise ValueError(
+                f"{path} is no checkpoint that says all that decides its run (an older version wrote it, or it holds "
+                f"something else): {do}"
+            )
+        if found := identity.differences(metadata["run"], self.own):
+            raise ValueError(f"{path} is of another run: {'; '.join(found)}: go on as before, {do}")
+        try:
+            put_weights(self.model, {name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
+        except RuntimeError as error:
+            raise ValueError(f"the weights in {path} do not fit this model ({error}): {do}") from error
         state = self.optimizer.state_dict()
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
@@ -229,11 +414,76 @@ class TrainingRun:
                 state["state"].setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict(state)
         self.order.set_state(tensors["order"])
-        self.noise.set_state(tensors["noise"])
+        self.noise.set_state(tensors[f"noise.{self.rank}"])
         self.history.__dict__.update(metadata["history"])
 
 
 _ONE = constant(1.0)
+
+
+def schedule(name: str, value: Any, low: float = -math.inf) -> Schedule:
+    """A schedule itself, a number as a constant one. Raises ValueError for anything else."""
+    return value if callable(value) else constant(checks.number(name, value, low))
+
+
+def named(name: str, given: Mapping[str, Any] | None) -> ItemsView[str, Any]:
+    """The items of a mapping, none of None. Raises ValueError for anything else."""
+    if not isinstance(given, Mapping | None):
+        raise ValueError(f"{name} must be a dict of names, got a {type(given).__name__}")
+    return ({} if given is None else given).items()
+
+
+def check_arguments(arguments: Mapping[str, Any], model: nn.Module) -> None:
+    """Raises ValueError for an argument that `model.loss` does not take, lacks, or that is no function of the step."""
+    signature = inspect.signature(model.loss)
+    taken = list(signature.parameters.values())[1:]  # the first is the batch
+    if not any(each.kind is each.VAR_KEYWORD for each in taken):
+        kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        allowed = [each.name for each in taken if each.kind in kinds and each.name != "generator"]
+        checks.known_names(f"arguments (of {type(model).__name__}.loss)", arguments, allowed)
+    for name, value in arguments.items():
+        if not callable(value):
+            raise ValueError(f"arguments[{name!r}] must be a function of the step, got {value!r}: use lambda step: ...")
+    try:
+        signature.bind(None, generator=None, **arguments)
+    except TypeError as error:
+        name = f"{type(model).__name__}.loss"
+        raise ValueError(f"{name} is called as loss(batch, generator=..., **arguments), but {error}") from None
+
+
+def check_terms(terms: Any, examples: int, weights: Mapping[str, Any]) -> None:
+    """Raises ValueError unless a loss returned named terms of one value per example, among them all that have a weight."""
+    if not isinstance(terms, Mapping) or not terms:
+        raise ValueError(f"loss must return a dict of named terms, [batch] each, got a {type(terms).__name__}")
+    for name, term in terms.items():
+        if term.shape != (examples,):
+            raise ValueError(
+                f"loss must return one value per example, [{examples}] here, got {list(term.shape)} for {name}: "
+                "sum or average over the other dimensions only"
+            )
+    checks.known_names("weights", weights, terms)
+
+
+def check_batches_of_one(model: nn.Module, examples: int, batch_size: int, processes: int = 1) -> None:
+    """Raises ValueError where BatchNorm would be trained on a single example, which has no variance."""
+    examples = checks.count("the number of examples", examples)
+    layers = [name for name, part in model.named_modules() if isinstance(part, nn.BatchNorm1d) and part.training]
+    if not layers or smallest_share(examples, batch_size, processes) > 1:
+        return
+    sizes = [size for size in range(batch_size, 1, -1) if smallest_share(examples, size, processes) > 1]
+    fewer = [n for n in range(examples, 1, -1) if smallest_share(n, batch_size, processes) > 1]
+    ways = [f"batch_size={size}" for size in sizes[:1]] + [f"digits.take(slice(0, {n}))" for n in fewer[:1]]
+    over = f" over {processes} processes" if processes > 1 else ""
+    raise ValueError(
+        f"{examples} examples in batches of {batch_size}{over} leave one alone, but BatchNorm ({plain_name(layers[0])}) needs "
+        f"two to have a variance: use {' or '.join([*ways, 'a model without BatchNorm'])}"
+    )
+
+
+def smallest_share(examples: int, batch_size: int, processes: int) -> int:
+    """The fewest examples that a process takes at a step: see TrainingRun.share."""
+    sizes = {min(batch_size, examples), examples % batch_size or batch_size}
+    return min(size if size < processes else size // processes for size in sizes)
 
 
 def parameter_groups(model: nn.Module, factors: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -243,160 +493,136 @@ def parameter_groups(model: nn.Module, factors: Mapping[str, float]) -> list[dic
     """
     groups: dict[str, list[nn.Parameter]] = {"": [], **{prefix: [] for prefix in factors}}
     for name, parameter in model.named_parameters():
+        name = plain_name(name)
         groups[max((prefix for prefix in groups if name.startswith(prefix)), key=len)].append(parameter)
     for prefix, factor in factors.items():
-        if not groups[prefix] or not factor > 0:
+        if not groups[prefix] or not checks.number(f"rate_factors[{prefix!r}]", factor) > 0:
             names = ", ".join(sorted({name.split(".")[0] for name, _ in model.named_parameters()}))
             raise ValueError(
                 f"rate_factors must give positive numbers to names that parameters start with ({names}), got {prefix!r}: {factor}"
             )
-    return [{"params": found, "factor": factors.get(prefix, 1.0)} for prefix, found in groups.items() if found]
+    return [{"params": found, "factor": float(factors.get(prefix, 1.0))} for prefix, found in groups.items() if found]
 
 
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Build a model with its initial weights drawn under `seed`, leaving torch's own random state as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(checks.count("seed", seed, least=0, most=2**62))
         return build()
+
+
+# Hooks
+
+
+def hooks_in_order(hooks: Hook | Sequence[Hook]) -> list[Hook]:
+    """The hooks as `fit` calls them after every epoch: in the given order, but those that draw after those that measure.
+
+    A hook is any function of the model and the history. Two attributes are optional: `draws = True` marks one that shows
+    what others measured; `prepare(model, history)` is called once before the first step, with the epochs of a checkpoint
+    in the history, and raises whatever would make the hook fail after an epoch.
+    Raises ValueError for anything that cannot be called in this way.
+    """
+    hooks = [hooks] if callable(hooks) else hooks
+    if not isinstance(hooks, Sequence) or not all(callable(hook) for hook in hooks):
+        raise ValueError(f"on_epoch_end must be a function of model and history, or a list of such, got {hooks!r}")
+    for hook in hooks:
+        check_takes_two(hook)
+    return sorted(hooks, key=lambda hook: bool(getattr(hook, "draws", False)))
+
+
+def check_takes_two(hook: Hook) -> None:
+    """Raises ValueError for a hook that cannot be called with a model and a history, as far as its signature says."""
+    try:
+        signature = inspect.signature(hook)
+    except (TypeError, ValueError):  # built-in functions have none
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise ValueError(f"a hook is called with the model and the history, but {hook!r} is not ({error})") from None
+
+
+def try_hooks(hooks: Sequence[Hook], model: nn.Module, history: History) -> None:
+    """Call `prepare` of every hook that has one; the model is in training mode afterwards."""
+    for hook in hooks:
+        if hasattr(hook, "prepare"):
+            hook.prepare(model, history)
+            model.train()
 
 
 def live_curves(cell_size: tuple[float, float] = (4.6, 2.9)) -> Hook:
     """A hook that redraws the loss curves in the notebook after every epoch, by livelossplot.
 
     One panel a term, with its held-out values (see `validation`) in the same panel; cell_size: of a panel, in inches.
+    Epochs that were trained before, up to a checkpoint, are drawn too, at once.
     """
     from livelossplot import PlotLosses
     from livelossplot.outputs import MatplotlibPlot
 
-    plot = None
+    plot, shown, panels, drawn = None, None, {}, 0
 
     def draw(model: nn.Module, history: History) -> None:
-        nonlocal plot
-        latest = history.epochs[-1]
-        if plot is None:
-            terms = [name for name in latest if not name.startswith("test_")]
-            # the prefix keeps livelossplot from putting names of its own, such as "Log Loss (cost function)", in their place
-            groups = {f"loss: {name}": [key for key in (name, f"test_{name}") if key in latest] for name in terms}
+        nonlocal plot, shown, panels, drawn
+        names = list(dict.fromkeys(name for epoch in history.epochs for name in epoch))
+        terms = [name for name in names if not name.startswith("test_")]
+        # the prefix keeps livelossplot from putting names of its own, such as "Log Loss (cost function)", in their place
+        groups = {f"loss: {name}": [key for key in (name, f"test_{name}") if key in names] for name in terms}
+        if shown is not history or panels != groups:
             plot = PlotLosses(outputs=[MatplotlibPlot(cell_size=cell_size)], groups=groups)
-        plot.update(latest)
+            shown, panels, drawn = history, groups, 0
+        for epoch in history.epochs[drawn:]:
+            plot.update(epoch)
+        drawn = len(history.epochs)
         plot.send()
 
+    def prepare(model: nn.Module, history: History) -> None:
+        if history.epochs:
+            draw(model, history)
+
+    draw.draws, draw.prepare = True, prepare
     return draw
 
 
 def validation(digits: Digits, seed: int = 0, batch_size: int = 1000) -> Hook:
-    """A hook that adds the mean of each loss term on held-out digits to the history, named "test_<term>"."""
+    """A hook that adds the mean of each loss term on held-out digits to the history, named "test_<term>".
+
+    Its first batch is tried before training. Raises ValueError for digits that are none, or that the model cannot take.
+    """
+    if not isinstance(digits, Digits) or len(digits) == 0:
+        raise ValueError(
+            f"validation needs Digits, at least one, got {'none' if digits == [] else type(digits).__name__}"
+        )
+    batch_size, seed = checks.count("batch_size", batch_size), checks.count("seed", seed, least=0)
 
     def measure(model: nn.Module, history: History) -> None:
         means = mean_terms(model, digits, seed, batch_size)
         history.epochs[-1].update({f"test_{name}": value for name, value in means.items()})
 
+    def prepare(model: nn.Module, history: History) -> None:
+        check_device("the digits of validation", digits.images, model)
+        try:
+            mean_terms(model, digits.take(slice(0, batch_size)), seed, batch_size)
+        except RuntimeError as error:
+            raise ValueError(f"the model's loss cannot be measured on the digits of validation: {error}") from error
+
+    measure.prepare = prepare
     return measure
+
+
+def check_device(what: str, tensor: Tensor, model: nn.Module) -> None:
+    """Raises ValueError unless a tensor lies on the device of the model's parameters."""
+    device = next((parameter.device for parameter in model.parameters()), tensor.device)
+    if tensor.device != device:
+        raise ValueError(f'{what} are on {tensor.device}, but the model is on {device}: move them by .to("{device}")')
 
 
 @torch.no_grad()
 def mean_terms(model: nn.Module, digits: Digits, seed: int = 0, batch_size: int = 1000) -> dict[str, float]:
     """The mean over all examples of each term of `model.loss`, in evaluation mode, noise under a fixed seed."""
-    model.eval()
+    model = unwrapped(model).eval()
     generator = torch.Generator(digits.images.device).manual_seed(seed)
     totals: dict[str, float] = {}
     for batch in digits.batches(batch_size):
         for name, term in model.loss(batch, generator=generator).items():
             totals[name] = totals.get(name, 0.0) + float(term.sum())
     return {name: total / len(digits) for name, total in totals.items()}
-
-
-def config_of(model: nn.Module) -> dict[str, Any]:
-    """A model's configuration as a plain dict (empty where it has none)."""
-    config = getattr(model, "config", None)
-    return asdict(config) if is_dataclass(config) else {}
-
-
-def save_weights(path: str | Path, model: nn.Module, bits: int = 32, **notes: Any) -> None:
-    """Write a model's weights with its configuration (and notes) in the metadata: safetensors, whole or not at all.
-
-    bits: 32, as they are; 16, rounded to three decimal places of each weight's own size; 8, where matrices (and kernels)
-    are rounded to 255 steps between the largest weights of a row, and vectors stay as they are. A model reads all alike.
-    Raises ValueError for other bits.
-    """
-    metadata = {"model": type(model).__name__, "config": config_of(model), **notes}
-    save_tensors(Path(path), rounded(model.state_dict(), bits), metadata)
-
-
-def rounded(tensors: Mapping[str, Tensor], bits: int) -> dict[str, Tensor]:
-    """Tensors as `save_weights` stores them: of 8 bits are the steps, with their size beside them, one a row."""
-    if bits not in (32, 16, 8):
-        raise ValueError(f"bits must be 32, 16 or 8, got {bits}")
-    stored = {}
-    for name, tensor in tensors.items():
-        if bits == 32 or not tensor.is_floating_point() or (bits == 8 and tensor.ndim < 2):
-            stored[name] = tensor
-        elif bits == 16:
-            stored[name] = tensor.half()
-        else:
-            step = tensor.abs().flatten(1).amax(1).clamp(min=1e-30) / 127
-            step = step.view(-1, *[1] * (tensor.ndim - 1))
-            stored |= {name: (tensor / step).round().to(torch.int8), name + STEP: step}
-    return stored
-
-
-def unrounded(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors again, of 8 bits as steps times their size."""
-    return {
-        name: tensor * stored[name + STEP] if name + STEP in stored else tensor
-        for name, tensor in stored.items()
-        if not name.endswith(STEP)
-    }
-
-
-def load_weights(path: str | Path, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
-    """A model built from the configuration in a weights file, with the weights loaded, in evaluation mode.
-
-    Raises FileNotFoundError or ValueError where the file is missing, damaged or of another model.
-    """
-    tensors, metadata = load_tensors(Path(path))
-    if not {"model", "config"} <= set(metadata):
-        raise ValueError(f"{path} holds no weights that save_weights wrote")
-    model = build(metadata["config"])
-    if metadata["model"] != type(model).__name__:
-        raise ValueError(f"{path} holds weights of a {metadata['model']}, not of a {type(model).__name__}")
-    try:
-        model.load_state_dict(unrounded(tensors))
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {path} do not fit this {type(model).__name__} ({error})") from error
-    return model.eval()
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write tensors and JSON metadata as one safetensors file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(  # save_file makes a file that only its owner may read
-            save(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-                {name: json.dumps(value) for name, value in metadata.items()},
-            )
-        )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a file that `save_tensors` wrote. Raises FileNotFoundError, or ValueError for a damaged one."""
-    if not path.exists():
-        raise FileNotFoundError(f"no weights at {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a dict)
-    except Exception as error:
-        raise ValueError(f"{path} is damaged or not one of this library's files ({error})") from error
-
-
-def check_positive(**numbers: int) -> None:
-    """Raises ValueError naming the first number that is not a positive int."""
-    for name, number in numbers.items():
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be a positive int, got {number!r}")

@@ -140,3 +140,10 @@ def test_lengths_choices_and_names():
     checks.known_names("weights", {"kl": 1.0}, ["bce", "kl"])
     with pytest.raises(ValueError, match="weights names kld, which does not exist; there are: bce, kl"):
         checks.known_names("weights", {"kld": 1.0, "kl": 1.0}, ["bce", "kl"])
+
+
+def test_devices_are_tried():
+    assert checks.device("device", "cpu") == checks.device("device", torch.device("cpu")) == torch.device("cpu")
+    for wrong in ("tpu9", "meta", "cpu:x", "", None, 1.5):
+        with pytest.raises(ValueError, match=f"device must be one that torch can use here, such as cpu, got {wrong!r}"):
+            checks.device("device", wrong)

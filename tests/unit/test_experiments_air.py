@@ -189,6 +189,8 @@ def test_the_hook_counts_after_every_epoch_and_says_when(test):
     share = float((model.infer(scenes.images).counts == scenes.labels).float().mean())
     assert hook.accuracy == [share] * 3 and hook.steps == [25, 50, 75]
     assert hook.metrics() == {"crossed_98": 0.0, "steps_to_98": 75, "seconds_to_98": 7.5}
+    with pytest.raises(ValueError, match="scenes that are counted are on meta, but the model is on cpu"):
+        air_measures.Counting(scenes.to("meta")).prepare(model, History())
     hook.accuracy = [0.5, 0.99, 1.0]
     assert hook.metrics() == {"crossed_98": 1.0, "steps_to_98": 50, "seconds_to_98": 5.0}
 

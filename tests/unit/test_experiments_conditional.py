@@ -257,8 +257,18 @@ def test_temperature_and_weights_reach_the_loss(train, monkeypatch):
     named = {name.replace("cross_entropy", "classification") + "_weight": value for name, value in weights.items()}
     given = {}
     monkeypatch.setattr("latentbook.experiments.run.fit", lambda *args, **options: given.update(options))
-    conditional_vae.train(Config(**named), train, 0)
+    every = ConditionalVAEConfig(label="known", label_kl=True, adversary=True, recovery=True, smooth_radius=1.0)
+    conditional_vae.train(Config(every, **named), train, 0)
     assert given["weights"] == weights
+    conditional_vae.train(Config(**named), train, 0)
+    assert given["weights"] == {"cross_entropy": 2.0}  # a weight is given to terms that there are
+
+
+def test_every_variant_weights_the_terms_of_its_own_loss(train):
+    batch = Batch(train.images[:40], train.labels[:40])
+    for name, config in VARIANTS.items():
+        terms = conditional_vae.build(config).loss(batch, generator=seeded())
+        assert set(conditional_vae.weights(config)) == set(terms) - {"bce", "kl"}, name
 
 
 # Measures on models whose figures are known
@@ -468,6 +478,17 @@ def test_the_accuracy_of_every_epoch_is_kept(train, test):
     assert history.curve("accuracy")[-1] == conditional_vae.accuracy(model, train)
     assert history.curve("test_accuracy")[-1] == conditional_vae.accuracy(model, test)
     assert len(history.curve("test_accuracy")) == 2
+
+
+def test_hooks_on_another_device_are_refused_before_the_training(train, test):
+    config, z, images = small(VARIANTS["original"], epochs=1), normal(2, 4), test.images[:5]
+    for hook, words in (
+        (conditional_vae.track_accuracy(train, test.to("meta")), "digits whose accuracy is tracked are on meta"),
+        (conditional_vae.Strips(z.to("meta"), images), "codes of a strip are on meta"),
+        (conditional_vae.Strips(z, images.to("meta")), "digits of a strip are on meta"),
+    ):
+        with pytest.raises(ValueError, match=f"{words}, but the model is on cpu: move them"):
+            conditional_vae.train(config, train, 0, hooks=[hook], progress=False)
 
 
 def test_all_labels_has_one_style_a_row():

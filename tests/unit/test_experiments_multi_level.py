@@ -14,7 +14,7 @@ from torch import nn
 from unit_harness import assert_written_shapes_hold, seeded
 
 from latentbook import evaluation
-from latentbook.data import Digits, load_digits
+from latentbook.data import Batch, Digits, load_digits
 from latentbook.distributions import DiagonalGaussian, product_of_experts
 from latentbook.experiments import EXPERIMENTS, multi_level_swaps, multi_level_table, multi_level_vae
 from latentbook.experiments.multi_level_swaps import (
@@ -171,8 +171,20 @@ def test_the_weights_reach_the_training(train, monkeypatch):
     seen = {}
     monkeypatch.setattr("latentbook.experiments.run.fit", lambda model, digits, **options: seen.update(options))
     weights = {"style_kl": 3.0, "class_kl": 0.5, "adversary": 2.0, "identity": 4.0}
-    multi_level_vae.train(Config(**{f"{k}_weight": v for k, v in weights.items()}), train, 7)
-    assert seen["weights"] == {"mse": 1.0, "bce": 1.0} | weights
+    own = {f"{k}_weight": v for k, v in weights.items()}
+    multi_level_vae.train(Config(MultiLevelVAEConfig(adversary=True, identity=True), **own), train, 7)
+    assert seen["weights"] == {"mse": 1.0} | weights
+    multi_level_vae.train(
+        Config(MultiLevelVAEConfig(likelihood="bernoulli", deterministic_class=True), **own), train, 7
+    )
+    assert seen["weights"] == {"bce": 1.0, "style_kl": 3.0}  # a weight is given to terms that there are
+
+
+def test_every_variant_weights_the_terms_of_its_own_loss(train):
+    batch = Batch(train.images[:40], train.labels[:40])
+    for name, config in VARIANTS.items():
+        terms = multi_level_vae.build(config).loss(batch, generator=seeded())
+        assert set(multi_level_vae.weights(config)) == set(terms), name
 
 
 # Evidence that cannot leak

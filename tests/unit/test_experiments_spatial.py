@@ -130,6 +130,10 @@ def test_the_windows_of_every_epoch_are_kept(train, test):
     assert [where.shape for where in watched.where] == [(5, 3)] * 3
     torch.testing.assert_close(watched.where[0], torch.tensor([[1.5, 0.0, 0.0]]).expand(5, 3))
     assert torch.equal(watched.where[-1], model.where(canvas))
+    with pytest.raises(ValueError, match="canvases whose windows are kept are on meta, but the model is on cpu"):
+        spatial_transformer.train(
+            config, train, 0, hooks=[spatial_transformer.Windows(canvas.to("meta"))], progress=False
+        )
 
 
 # Measures

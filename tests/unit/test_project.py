@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "latentbook"
 FLOORS = (
     ("files", "checks", "progress", "downloads"),
-    ("data", "scenes", "distributions", "schedules"),
-    ("spatial_transformer", "nets", "air_parts", "air_objectives"),
+    ("data", "scenes", "distributions", "schedules", "tensor_files"),
+    ("spatial_transformer", "nets", "air_parts", "air_objectives", "identity"),
     ("mix_and_match", "conditional_vae", "multi_level_vae", "localisation", "air", "vae"),
     ("training", "evaluation"),
     ("experiments",),

@@ -55,7 +55,7 @@ def test_linear_rises_within_bounds(a, b, length):
     assert 0 <= linear(length)(min(a, b)) <= linear(length)(max(a, b)) <= 1
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0])
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan])
 def test_slope_and_length_must_be_positive(bad):
     with pytest.raises(ValueError, match=f"slope must be positive, got {bad}"):
         logistic(10.0, bad)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,6 +16,8 @@ from torch import nn
 from latentbook import training
 from latentbook.data import Batch, Digits
 from latentbook.nets import dropout
+from latentbook.scenes import Layout, draw_scenes, fresh_scenes
+from latentbook.schedules import one_cycle
 from latentbook.training import (
     History,
     fit,
@@ -300,6 +302,217 @@ def test_live_curves_draws_every_epoch(monkeypatch):
     assert drawn == [history.epochs[0], "sent", history.epochs[1], "sent"]
 
 
+@pytest.fixture
+def curves(monkeypatch) -> list[dict[str, dict[str, list[float]]]]:
+    """What livelossplot is sent: {title: {name: values}} each time."""
+    import livelossplot
+
+    def send(self):
+        panels = self.logger.grouped_log_history(raw_names=True)
+        found = {
+            title: {name: [each.value for each in values] for name, values in panel.items()}
+            for title, panel in panels.items()
+        }
+        sent.append(found)
+
+    sent: list = []
+    monkeypatch.setattr(livelossplot.PlotLosses, "send", send)
+    return sent
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_held_out_values_are_drawn_whatever_the_order_of_hooks(curves, order):
+    history = train(Pupil(), epochs=2, on_epoch_end=[training.live_curves(), validation(some_digits(9))][::order])
+    assert len(curves) == 2 and curves[1]["loss: w"] == {"w": history.curve("w"), "test_w": history.curve("test_w")}
+
+
+def test_curves_after_a_resumption_show_all_epochs(curves, tmp_path):
+    def again(epochs: int, *hooks):
+        curves.clear()
+        options = {"epochs": epochs, "checkpoint": tmp_path / "run", "on_epoch_end": hooks}
+        return train(initialise(Tiny, 0), **options)
+
+    again(2, validation(some_digits(9)))
+    history = again(4, training.live_curves(), validation(some_digits(9)))
+    for term in ("error", "size"):
+        assert curves[-1][f"loss: {term}"] == {name: history.curve(name) for name in (term, f"test_{term}")}
+    assert len(curves) == 3 and len(curves[0]["loss: error"]["test_error"]) == 2  # at once, then two more epochs
+    assert load_tensors(tmp_path / "run")[1]["history"]["epochs"] == history.epochs  # what hooks measured is stored
+    assert again(4, training.live_curves()).curve("test_error") == history.curve("test_error")
+    assert len(curves) == 1 and len(curves[0]["loss: error"]["error"]) == 4  # a finished run is drawn, too
+
+
+def test_curves_start_anew_with_another_training_and_gain_terms_that_come_later(curves):
+    draw = training.live_curves()
+    train(Pupil(), epochs=2, on_epoch_end=draw)
+    train(Pupil(), epochs=1, on_epoch_end=draw)
+    assert len(curves[-1]["loss: w"]["w"]) == 1
+    history = History(epochs=[{"w": 1.0}])
+    draw(Pupil(), history)
+    history.epochs.append({"w": 2.0, "test_w": 3.0})
+    draw(Pupil(), history)
+    assert curves[-1] == {"loss: w": {"w": [1.0, 2.0], "test_w": [3.0]}}
+
+
+def test_hooks_are_prepared_before_the_first_step():
+    calls = []
+
+    class Prepared:
+        draws = True
+
+        def prepare(self, model, history):
+            model.eval()
+            calls.append(("prepare", history.steps))
+
+        def __call__(self, model, history):
+            calls.append(("draw", history.steps))
+
+    def look(model, history):
+        calls.append(("measure", history.steps))
+
+    assert train(model := Pupil(), epochs=1, on_epoch_end=[Prepared(), look]).steps == 3
+    assert calls == [("prepare", 0), ("measure", 3), ("draw", 3)] and len(model.seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("held_out", "words"),
+    [
+        (some_digits(4).to("meta"), "the digits of validation are on meta, but the model is on cpu: move them by .to"),
+        (
+            replace(some_digits(4), images=torch.rand(4, 1, 20, 20)),
+            "loss cannot be measured on the digits of validation",
+        ),
+        (
+            replace(some_digits(4), images=some_digits(4).images.double()),
+            "cannot be measured on the digits of validation",
+        ),
+    ],
+)
+def test_validation_on_digits_that_cannot_work_fails_before_the_training(held_out, words):
+    model = initialise(Tiny, 0)
+    with pytest.raises(ValueError, match=words):
+        train(model, on_epoch_end=validation(held_out))
+    assert same_weights(model, initialise(Tiny, 0))
+
+
+# Batches of one
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "use"),
+    [
+        (17, 8, r"batch_size=7 or digits.take\(slice\(0, 16\)\) or a model"),
+        (1, 8, "use a model without BatchNorm"),
+        (4, 1, "use a model without BatchNorm"),
+        (3, 2, "use digits.take"),
+    ],
+)
+def test_batchnorm_does_not_train_on_an_example_alone(n, batch_size, use):
+    model = initialise(Tiny, 0)
+    with pytest.raises(
+        ValueError, match=rf"{n} examples in batches of {batch_size} leave one alone.*\(first.1\).*{use}"
+    ):
+        train(model, some_digits(n), batch_size=batch_size)
+    assert same_weights(model, initialise(Tiny, 0))
+    assert train(Plain(), some_digits(n), batch_size=batch_size).epochs  # others do
+
+
+def test_batchnorm_that_is_not_trained_takes_an_example_alone():
+    class Fixed(Tiny):
+        def train(self, mode: bool = True):
+            super().train(mode)
+            self.first[1].eval()
+            return self
+
+    assert train(initialise(Fixed, 0), some_digits(17)).steps == 9
+
+
+def test_the_smallest_share_of_a_batch():
+    cases = {
+        (129, 128, 1): 1,
+        (256, 128, 1): 128,
+        (5, 128, 1): 5,
+        (12, 4, 2): 2,
+        (11, 4, 2): 1,
+        (9, 4, 2): 1,
+        (13, 5, 3): 1,
+    }
+    assert {case: training.smallest_share(*case) for case in cases} == cases
+
+
+# Wrapped models
+
+
+def by_compile(model: nn.Module) -> nn.Module:
+    return torch.compile(model, backend="eager")
+
+
+class Compiled(Tiny):
+    """Only a part is compiled."""
+
+    def __init__(self, config: TinyConfig = TinyConfig()):
+        super().__init__(config)
+        self.first = torch.compile(self.first, backend="eager")
+
+
+def only_its_loss(model: nn.Module) -> nn.Module:
+    model.loss = torch.compile(model.loss, backend="eager")
+    return model
+
+
+@pytest.mark.parametrize("wrap", [by_compile, nn.DataParallel, lambda model: by_compile(nn.DataParallel(model))])
+def test_a_wrapped_model_trains_resumes_saves_and_loads_as_the_model_inside(tmp_path, wrap):
+    plain, wrapped, resumed = initialise(Tiny, 0), wrap(initialise(Tiny, 0)), wrap(initialise(Tiny, 0))
+    hooked = []
+    hooks = [validation(some_digits(9)), lambda model, history: hooked.append(type(model))]
+    options = {"rate_factors": {"first": 2.0}, "on_epoch_end": hooks}
+    expected = train(plain, **options)
+    history = train(wrapped, checkpoint=tmp_path / "run", **options)
+    assert history.epochs == expected.epochs and same_weights(plain, wrapped) and set(hooked) == {Tiny}
+    assert not wrapped.training and not plain.training
+    assert train(initialise(Tiny, 0), epochs=4, checkpoint=tmp_path / "run", **options).steps == 12
+    assert train(resumed, epochs=4, checkpoint=tmp_path / "run", **options).steps == 12
+    assert mean_terms(wrapped, some_digits(9)) == mean_terms(plain, some_digits(9))
+    for name, model in (("plain", plain), ("wrapped", wrapped)):
+        save_weights(tmp_path / name, model)
+    assert load_tensors(tmp_path / "plain")[1] == load_tensors(tmp_path / "wrapped")[1]
+    assert same_weights(load_weights(tmp_path / "wrapped", rebuild), plain)
+    assert same_weights(load_weights(tmp_path / "plain", lambda config: wrap(rebuild(config))), plain)
+
+
+def test_a_model_with_a_compiled_part_or_loss_has_the_names_of_the_plain_one(tmp_path):
+    plain, part, loss = initialise(Plain, 0), initialise(Compiled, 0), only_its_loss(initialise(Plain, 0))
+    assert train(plain).epochs == train(loss).epochs and same_weights(plain, loss)
+    train(part, rate_factors={"first.0": 2.0}, epochs=1)
+    save_weights(tmp_path / "weights", part)
+    assert set(load_tensors(tmp_path / "weights")[0]) == set(Tiny().state_dict())
+    assert same_weights(load_weights(tmp_path / "weights", lambda config: Compiled(TinyConfig(**config))), part)
+
+
+class Tied(Plain):
+    """One matrix under two names, and a view of a vector under a third."""
+
+    def __init__(self):
+        super().__init__()
+        self.other = nn.Linear(784, 10)
+        self.other.weight = self.layer.weight
+        self.register_buffer("part", self.layer.bias.detach()[2:4])
+
+
+@pytest.mark.parametrize("bits", [32, 16, 8])
+def test_tied_weights_are_saved_and_loaded(tmp_path, bits):
+    model, resumed, whole = (initialise(Tied, 0) for _ in range(3))
+    train(model, epochs=1, checkpoint=tmp_path / "run")
+    train(resumed, epochs=2, checkpoint=tmp_path / "run")
+    train(whole, epochs=2)
+    assert same_weights(resumed, whole)
+    save_weights(tmp_path / "weights", model, bits=bits)
+    loaded = load_weights(tmp_path / "weights", lambda config: Tied())
+    assert loaded.other.weight is loaded.layer.weight
+    if bits == 32:
+        assert same_weights(loaded, model)
+
+
 def test_live_curves_titles_a_panel_by_its_term(monkeypatch):
     """livelossplot has a long name of its own for "nll", and would use it."""
     import livelossplot
@@ -315,6 +528,11 @@ def test_live_curves_titles_a_panel_by_its_term(monkeypatch):
 
 
 # Interruption and resumption
+
+
+def frozen(model: nn.Module, name: str) -> nn.Module:
+    model.get_parameter(name).requires_grad_(False)
+    return model
 
 
 def interrupt_after(epoch: int):
@@ -393,16 +611,150 @@ def test_a_finished_run_can_be_prolonged(tmp_path):
         ({"precision": "bfloat16"}, "precision"),
         ({"rate_factors": {"first": 2.0}}, "rate_factors"),
         ({"digits": some_digits(21)}, "examples"),
-        ({"model": Tiny(TinyConfig(width=5))}, "width"),
+        ({"digits": some_digits(40).take(slice(20, 40))}, "content of the examples was '\\w+', is '\\w+'"),
+        ({"digits": replace(some_digits(), labels=some_digits().labels.flip(0))}, "content of the examples"),
+        ({"weights": {"size": 100.0}}, "weights.size at step 0 was 1.0, is 100.0"),
+        ({"weights": {"size": 1.0, "error": 2.0}}, "weights.error at step 0 was not given, is 2.0"),
+        ({"weights": {"size": lambda step: 1.0 + (step > 1)}}, "weights.size at step 3 was 1.0, is 2.0"),
+        ({"learning_rate": 1e-2}, "learning_rate at step 0 was 0.001, is 0.01"),
+        ({"learning_rate": lambda step: 1e-3 / (1 + step)}, "learning_rate at step 1 was 0.001, is 0.0005"),
+        ({"model": lambda: Tiny(TinyConfig(width=5))}, "config.width was 4, is 5"),
+        ({"model": lambda: Asking()}, "model was 'Tiny', is 'Asking'"),
+        ({"model": lambda: Tiny().double()}, "dtype was"),
+        ({"model": lambda: frozen(Tiny(), "first.0.weight")}, r"frozen was \[\], is \['first.0.weight'\]"),
     ],
 )
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path, change, named):
-    train(initialise(Tiny, 0), epochs=1, checkpoint=tmp_path / "run")
+    options = {"epochs": 2, "weights": {"size": 1.0}, "checkpoint": tmp_path / "run"}
+    train(initialise(Tiny, 0), **options)
     before = (tmp_path / "run").read_bytes()
-    model = change.pop("model", None) or initialise(Tiny, 0)
-    with pytest.raises(ValueError, match=rf"(?s){named}.*delete the checkpoint to start over"):
-        train(model, change.pop("digits", None), checkpoint=tmp_path / "run", **change)
+    change = dict(change)
+    model, digits = change.pop("model", Tiny)(), change.pop("digits", None)
+    with pytest.raises(ValueError, match=rf"{named}.*delete the checkpoint to start over, or use another file"):
+        train(model, digits, **options | change)
     assert (tmp_path / "run").read_bytes() == before
+
+
+class Asking(Tiny):
+    """A loss that takes what it is given."""
+
+    def loss(self, batch: Batch, *, generator: torch.Generator | None = None, **extra) -> dict[str, torch.Tensor]:
+        return super().loss(batch, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "named"),
+    [
+        (1, 2, "arguments.x at step 0 was 1, is 2$"),
+        ("a", "b", "arguments.x at step 0 was 'a', is 'b'$"),
+        (torch.zeros(2, 3), torch.ones(2, 3), r"arguments.x at step 0 was \[\[0.0,.*, is \[\[1.0, "),
+        (torch.zeros(50), torch.ones(50), r"arguments.x at step 0 was 'a tensor \[50\] of hash \w+', is 'a tensor"),
+        ({"a": [1, 2]}, {"a": [1, 3]}, "arguments.x at step 0 was"),
+    ],
+)
+def test_arguments_of_any_kind_belong_to_a_run(tmp_path, first, second, named):
+    options = {"epochs": 1, "checkpoint": tmp_path / "run"}
+    train(initialise(Asking, 0), arguments={"x": lambda step: first}, **options)
+    assert train(initialise(Asking, 0), arguments={"x": lambda step: first}, **options).steps == 3
+    with pytest.raises(ValueError, match=named.removesuffix("$")):
+        train(initialise(Asking, 0), arguments={"x": lambda step: second}, **options)
+    with pytest.raises(ValueError, match=r"arguments.x at step 0 was .*, is not given"):
+        train(initialise(Asking, 0), **options)
+    with pytest.raises(
+        ValueError, match=r"arguments.x must be numbers, text, lists or dicts to be stored, got a object"
+    ):
+        train(initialise(Asking, 0), arguments={"x": lambda step: object()}, **options)
+
+
+def test_a_schedule_that_is_another_later_goes_on_from_what_was_the_same(tmp_path):
+    """The first epoch has steps 0 to 2: what a schedule does afterwards decides nothing that is in the checkpoint."""
+    whole, parts = initialise(Tiny, 0), initialise(Tiny, 0)
+    weights = {"size": lambda step: 0.5 if step < 3 else 5.0}
+    expected = train(whole, epochs=3, weights=weights)
+    train(parts, epochs=1, weights={"size": 0.5}, checkpoint=tmp_path / "run")
+    assert train(parts, epochs=3, weights=weights, checkpoint=tmp_path / "run").epochs == expected.epochs
+    assert same_weights(whole, parts)
+    with pytest.raises(ValueError, match=r"weights.size at step 3 was 5.0, is 0.5: go on as before"):
+        train(parts, epochs=3, weights={"size": 0.5}, checkpoint=tmp_path / "run")
+
+
+def test_a_schedule_over_the_whole_training_is_another_one_for_more_epochs(tmp_path):
+    options = {"checkpoint": tmp_path / "run"}
+    train(initialise(Tiny, 0), epochs=2, learning_rate=one_cycle(6), **options)
+    with pytest.raises(ValueError, match=r"learning_rate at step 0 was 0\.\d+, is 0\.\d+: go on"):
+        train(initialise(Tiny, 0), epochs=4, learning_rate=one_cycle(12), **options)
+
+
+def test_a_weight_of_one_is_no_weight(tmp_path):
+    train(initialise(Tiny, 0), epochs=1, weights={"size": 1, "error": lambda step: 1.0}, checkpoint=tmp_path / "run")
+    assert train(initialise(Tiny, 0), checkpoint=tmp_path / "run").steps == 9
+
+
+def test_a_shorter_run_is_not_read_from_a_longer_one(tmp_path):
+    train(initialise(Tiny, 0), epochs=3, checkpoint=tmp_path / "run")
+    with pytest.raises(
+        ValueError, match="already holds 3 epochs, got epochs=2: ask for 3 to read it, for more to go on"
+    ):
+        train(initialise(Tiny, 0), epochs=2, checkpoint=tmp_path / "run")
+
+
+def with_metadata(path: Path, change) -> None:
+    tensors, metadata = load_tensors(path)
+    change(metadata)
+    save_tensors(path, tensors, metadata)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m["run"]["settings"].update(device="cuda"), "device was 'cuda', is 'cpu': go on as before, delete"),
+        (lambda m: m["run"]["settings"].update(processes=2), "processes was 2, is 1: go on"),
+        (lambda m: m["run"]["settings"].pop("content of the examples"), "content of the examples was not given, is '"),
+        (lambda m: m.pop("run"), r"an older version wrote it.*delete the checkpoint to start over"),
+    ],
+    ids=["another device", "other processes", "less known", "an older version"],
+)
+def test_a_checkpoint_from_elsewhere_says_what_differs(tmp_path, change, words):
+    train(initialise(Tiny, 0), epochs=1, checkpoint=tmp_path / "run")
+    with_metadata(tmp_path / "run", change)
+    with pytest.raises(ValueError, match=words):
+        train(initialise(Tiny, 0), checkpoint=tmp_path / "run")
+
+
+def test_a_checkpoint_that_the_model_does_not_fit_is_refused(tmp_path):
+    """Sizes that no configuration tells."""
+
+    class Sized(Plain):
+        def __init__(self, width: int):
+            super().__init__()
+            self.more = nn.Linear(width, 1)
+
+    train(Sized(2), epochs=1, checkpoint=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"the weights in .* do not fit this model"):
+        train(Sized(3), checkpoint=tmp_path / "run")
+
+
+def test_scenes_that_are_drawn_anew_are_known_by_what_they_are_made_of(tmp_path):
+    class Watcher(Plain):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(30 * 30, 10)
+
+    layout, options = Layout(canvas=30, size=10), {"epochs": 1, "checkpoint": tmp_path / "run"}
+    train(initialise(Watcher, 0), fresh_scenes(some_digits(20), 8, layout), **options)
+    assert train(initialise(Watcher, 0), fresh_scenes(some_digits(20), 8, layout), **options).steps == 1
+    for other in (fresh_scenes(some_digits(21), 8, layout), draw_scenes(some_digits(20), 8, layout)):
+        with pytest.raises(ValueError, match="content of the examples was"):
+            train(initialise(Watcher, 0), other, **options)
+
+
+def test_where_a_checkpoint_goes_is_tried_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "run", tmp_path, ""):
+        model = initialise(Tiny, 0)
+        with pytest.raises(OSError, match="the checkpoint cannot be written to"):
+            train(model, checkpoint=place)
+        assert same_weights(model, initialise(Tiny, 0))
 
 
 @pytest.mark.parametrize("damage", ["cut", "rubbish", "empty"])
@@ -435,19 +787,123 @@ def test_a_loss_that_is_not_finite_names_step_and_term(value):
 
 
 def test_a_weight_that_is_not_finite_is_named():
-    with pytest.raises(FloatingPointError, match="not finite at step 0, in the term weights"):
-        train(Pupil(), weights={"w": float("nan")})
+    with pytest.raises(FloatingPointError, match="not finite at step 1, in the term weights"):
+        train(Pupil(), weights={"w": lambda step: float("nan") if step else 1.0})
+    for wrong in (float("nan"), float("inf"), "1", None):
+        with pytest.raises(ValueError, match=r"weights\['w'\] must be a finite number"):
+            train(Pupil(), weights={"w": wrong})
+    for wrong in (float("nan"), -0.1, "fast", None):
+        with pytest.raises(ValueError, match=f"learning_rate must be a finite number at least 0, got {wrong!r}"):
+            train(Pupil(), learning_rate=wrong)
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, "3"])
 def test_counts_must_be_positive_ints(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be a positive int, got {value!r}"):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number at least 1, got {value!r}"):
         train(Pupil(), **{name: value})
 
 
+def test_numpys_numbers_are_numbers(tmp_path):
+    """Also in the checkpoint, where they are the same run as Python's."""
+    counts = {name: np.int64(value) for name, value in {"epochs": 2, "batch_size": 8, "seed": 3}.items()}
+    numbers = {
+        "learning_rate": np.float32(0.5),
+        "weights": {"size": np.float64(2)},
+        "rate_factors": {"first": np.int32(2)},
+    }
+    plain = {"epochs": 2, "seed": 3, "learning_rate": 0.5, "weights": {"size": 2}, "rate_factors": {"first": 2}}
+    ours, theirs = initialise(Tiny, np.int64(0)), initialise(lambda: Tiny(TinyConfig(np.int64(4))), 0)
+    expected = train(ours, **plain)
+    history = train(theirs, **counts, **numbers, checkpoint=tmp_path / "run")
+    assert same_weights(ours, theirs) and history.epochs == expected.epochs
+    assert train(initialise(Tiny, 0), **plain, checkpoint=tmp_path / "run").epochs == expected.epochs
+
+
+@pytest.mark.parametrize("digits", [None, [1, 2], torch.utils.data.DataLoader([1]), torch.zeros(3, 1, 28, 28)])
+def test_only_digits_can_be_trained_on(digits):
+    with pytest.raises(ValueError, match=r"digits must be Digits.*got (None|a \w+): use load_digits, or Digits\("):
+        fit(Pupil(), digits, epochs=1)
+    with pytest.raises(ValueError, match="validation needs Digits, at least one, got"):
+        validation(digits)
+
+
+def test_only_models_with_a_loss_can_be_trained():
+    class NoGenerator(Plain):
+        def loss(self, batch):
+            return super().loss(batch)
+
+    class Summed(Plain):
+        def loss(self, batch, *, generator=None):
+            return super().loss(batch)["error"]
+
+    class Averaged(Plain):
+        def loss(self, batch, *, generator=None):
+            return {"error": super().loss(batch)["error"].mean()}
+
+    for model, words in (
+        (nn.Linear(2, 2), r"a method loss\(batch.*got Linear"),
+        (nn.DataParallel(nn.Linear(2, 2)), r"a method loss\(batch"),
+        (None, r"must be a torch.nn.Module with .*got None"),
+        (NoGenerator(), "NoGenerator.loss is called as .* unexpected keyword argument 'generator'"),
+        (Summed(), "must return a dict of named terms.*got a Tensor"),
+        (Averaged(), r"one value per example, \[8\] here, got \[\] for error"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            train(model)
+
+
+@pytest.mark.parametrize("device", ["tpu9", "meta", "cpu:x", 3.5, None] + ["cuda"] * (not torch.cuda.is_available()))
+def test_a_device_that_is_not_here_is_refused(device):
+    with pytest.raises(ValueError, match=f"device must be one that torch can use here, such as cpu, got {device!r}"):
+        train(Pupil(), device=device)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"weights": {"kld": 50.0, "size": 1.0}}, "weights names kld, which does not exist; there are: error, size"),
+        ({"weights": {"errors": lambda step: 1.0}}, "weights names errors, which does not exist"),
+        ({"weights": 3.0}, "weights must be a dict of names, got a float"),
+        ({"weights": ["error"]}, "weights must be a dict of names, got a list"),
+        (
+            {"arguments": {"alpha": lambda step: 1}},
+            r"\(of Tiny.loss\) names alpha, which does not exist; there are: none",
+        ),
+        ({"arguments": {"generator": lambda step: None}}, "names generator, which does not exist"),
+        ({"rate_factors": [1.0]}, "rate_factors must be a dict of names, got a list"),
+        ({"rate_factors": {"first": "2"}}, r"rate_factors\['first'\] must be a finite number, got '2'"),
+        ({"seed": -1}, "seed must be a whole number between 0 and"),
+        ({"on_epoch_end": None}, "on_epoch_end must be a function of model and history.*got None"),
+        ({"on_epoch_end": [len, "print"]}, "on_epoch_end must be a function of model and history, or a list"),
+        ({"on_epoch_end": lambda model: None}, "a hook is called with the model and the history, but"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_model_changes(options, words):
+    model, untouched = initialise(Tiny, 0), initialise(Tiny, 0)
+    with pytest.raises(ValueError, match=words):
+        train(model, **options)
+    assert same_weights(model, untouched)  # BatchNorm's statistics too
+
+
+def test_arguments_must_be_functions_that_the_loss_takes():
+    class Two(Pupil):
+        def loss(self, batch: Batch, *, alpha, beta=0, generator: torch.Generator | None = None):
+            return super().loss(batch)
+
+    with pytest.raises(ValueError, match=r"names gamma, which does not exist; there are: alpha, beta$"):
+        train(Two(), arguments={"alpha": lambda step: 1, "gamma": lambda step: 1})
+    with pytest.raises(ValueError, match="but missing a required argument: 'alpha'"):
+        train(Two())
+    with pytest.raises(
+        ValueError, match=r"arguments\['alpha'\] must be a function of the step, got 5: use lambda step"
+    ):
+        train(Two(), arguments={"alpha": 5})
+    assert train(Two(), arguments={"alpha": lambda step: 1}).steps == 9
+
+
 def test_no_digits_and_unknown_precision():
-    with pytest.raises(ValueError, match="examples must be a positive int, got 0"):
+    with pytest.raises(ValueError, match="the number of examples must be a whole number at least 1, got 0"):
         train(Pupil(), some_digits(4).take(slice(0, 0)))
     with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'half'"):
         train(Pupil(), precision="half")
@@ -491,86 +947,6 @@ def test_the_same_code_runs_on_an_accelerator(tmp_path, precision):
     tolerance = 1e-4 if precision == "float32" else 0.05
     assert other.curve("error") == pytest.approx(history.curve("error"), rel=tolerance)
     assert train(resumed, **options).epochs == other.epochs and same_weights(resumed, there)
-
-
-WORKER = """
-import sys, torch
-import torch.distributed as dist
-from torch import nn
-from latentbook.data import Digits
-from latentbook.training import fit, initialise
-
-torch.set_num_threads(1)
-rank, world, rendezvous, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-if world > 1:
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
-
-class Plain(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(784, 10)
-        self.unused = nn.Linear(2, 2)
-
-    def loss(self, batch, *, generator=None):
-        logits = self.layer(batch.images.flatten(1))
-        return {"error": nn.functional.cross_entropy(logits, batch.labels, reduction="none")}
-
-results = {}
-for n in (12, 11, 9):  # batches of 4: even shares; a last batch of 3; a last batch of 1
-    images = torch.rand(n, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    model = initialise(Plain, 0)
-    history = fit(model, Digits(images, torch.arange(n) % 10, "offline", "", "train"), epochs=2, batch_size=4, seed=1)
-    results[n] = (model.layer.weight.detach(), history.curve("error"))
-torch.save(results, out)
-if world > 1:
-    dist.destroy_process_group()
-"""
-
-
-@pytest.fixture(scope="module")
-def by_processes(tmp_path_factory) -> dict[int, list]:
-    """What one process and what each of two processes ends with: {processes: [result of each]}."""
-    folder = tmp_path_factory.mktemp("processes")
-    (folder / "worker.py").write_text(WORKER)
-    source = str(Path(training.__file__).parents[1])
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": source, "MASTER_ADDR": "127.0.0.1"}
-    started = {
-        (world, rank): subprocess.Popen(
-            [sys.executable, "worker.py", str(rank), str(world), str(folder / "meet"), f"{world}-{rank}.pt"],
-            cwd=folder,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for world, rank in ((2, 0), (2, 1))
-    }
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sys, "argv", ["worker.py", "0", "1", "", str(folder / "alone.pt")])
-        exec(WORKER, {})
-    results: dict[int, list] = {1: [torch.load(folder / "alone.pt", weights_only=True)], 2: []}
-    try:
-        for (world, rank), process in started.items():
-            _, problems = process.communicate(timeout=90)
-            assert process.returncode == 0, problems
-            results[world].append(torch.load(folder / f"{world}-{rank}.pt", weights_only=True))
-    finally:
-        for process in started.values():
-            process.kill()
-    return results
-
-
-@pytest.mark.parametrize("n", [12, 11, 9])
-def test_two_processes_give_the_weights_of_one(by_processes, n):
-    (alone,), together = by_processes[1], by_processes[2]
-    for result in together:
-        torch.testing.assert_close(result[n][0], alone[n][0], rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("n", [12, 11, 9])
-def test_two_processes_give_the_history_of_one(by_processes, n):
-    (alone,), together = by_processes[1], by_processes[2]
-    for result in together:
-        assert result[n][1] == pytest.approx(alone[n][1], rel=1e-5)
 
 
 # Files
@@ -634,6 +1010,27 @@ def test_weights_in_8_bits_take_a_quarter_of_the_room_and_are_off_by_half_a_step
     assert not (tmp_path / "none").exists()
 
 
+def test_metadata_is_plain(tmp_path):
+    notes = {"accuracy": np.float32(0.5), "seed": np.int64(3), "each": np.arange(2), "mean": torch.tensor(1.5)}
+    save_weights(tmp_path / "weights", Tiny(TinyConfig(np.int64(4))), **notes, counts={1: (2, True, None)})
+    assert load_tensors(tmp_path / "weights")[1] == {
+        "model": "Tiny",
+        "config": {"width": 4},
+        "accuracy": 0.5,
+        "seed": 3,
+        "each": [0, 1],
+        "mean": 1.5,
+        "counts": {"1": [2, True, None]},
+    }
+    for wrong, words in (
+        ({"note": {1, 2}}, "note must be numbers, text.*got a set"),
+        ({"config": 1}, "a note must not be"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            save_weights(tmp_path / "none", Tiny(), **wrong)
+    assert not (tmp_path / "none").exists()
+
+
 def test_weights_of_another_model_are_refused(tmp_path):
     save_weights(tmp_path / "weights", initialise(Tiny, 0))
     with pytest.raises(ValueError, match="holds weights of a Tiny, not of a Plain"):
@@ -678,13 +1075,8 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_partial(tmp_path, m
         patched.setattr(os, "replace", broken)
         save_weights(path, initialise(Tiny, 1))
 
-    def half(path, content):
-        with open(path, "wb") as file:
-            file.write(content[: len(content) // 2])
-        broken()
-
     with monkeypatch.context() as patched, pytest.raises(OSError, match="disk is full"):
-        patched.setattr(Path, "write_bytes", half)
+        patched.setattr(os, "fsync", broken)
         save_weights(path, initialise(Tiny, 1))
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 

@@ -12,7 +12,7 @@ from latentbook import checks, evaluation
 from latentbook.air import AIR, add_up, draw_counts
 from latentbook.distributions import count_posterior
 from latentbook.scenes import Scenes, ink_boxes
-from latentbook.training import History
+from latentbook.training import History, check_device
 
 REACHED, KEPT = 0.98, 0.97  # count accuracy: of the first evaluation at which a run has crossed, of all that follow
 PART = 500  # scenes that are looked at together
@@ -34,6 +34,10 @@ class Counting:
         self.accuracy: list[float] = []
         self.steps: list[int] = []
         self.seconds: list[float] = []
+
+    def prepare(self, model: AIR, history: History) -> None:
+        """Before training: raises ValueError where the scenes are on another device than the model."""
+        check_device("scenes that are counted", self.scenes.images, model)
 
     def __call__(self, model: AIR, history: History) -> None:
         seen = count_log_probs(model.eval(), self.scenes.images).argmax(1)

@@ -17,7 +17,7 @@ from latentbook.experiments.plain import plain_conditional_steps
 from latentbook.experiments.run import SCHEDULES, Run, finished, steps_of, train_as
 from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
-from latentbook.training import History, Hook, TrainingRun, initialise
+from latentbook.training import History, Hook, TrainingRun, check_device, initialise
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or a reconstruction no better than the training mean (binary cross-entropy of 206 nats)"
@@ -174,14 +174,16 @@ def temperature(config: Config, steps: int) -> Callable[[int], float]:
 
 
 def weights(config: Config) -> dict[str, float]:
-    """The weight of each term of the loss that has one."""
-    return {
-        "cross_entropy": config.classification_weight,
-        "label_kl": config.label_kl_weight,
-        "adversary": config.adversary_weight,
-        "recovery": config.recovery_weight,
-        "smoothness": config.smoothness_weight,
+    """The weight of each term that the model's loss has, of those that have one."""
+    model = config.model
+    each = {
+        "cross_entropy": (True, config.classification_weight),
+        "label_kl": (model.label_kl, config.label_kl_weight),
+        "adversary": (model.adversary, config.adversary_weight),
+        "recovery": (model.recovery, config.recovery_weight),
+        "smoothness": (model.smooth_radius, config.smoothness_weight),
     }
+    return {name: weight for name, (is_there, weight) in each.items() if is_there}
 
 
 def train(
@@ -201,6 +203,11 @@ def track_accuracy(train: Digits, test: Digits) -> Hook:
         model.eval()
         history.epochs[-1].update(accuracy=accuracy(model, train), test_accuracy=accuracy(model, test))
 
+    def prepare(model: ConditionalVAE, history: History) -> None:
+        for digits in (train, test):
+            check_device("digits whose accuracy is tracked", digits.images, model)
+
+    measure.prepare = prepare
     return measure
 
 
@@ -214,6 +221,11 @@ class Strips:
         self.z, self.images = z, digits
         self.styles: list[Tensor] = []
         self.digits: list[Tensor] = []
+
+    def prepare(self, model: ConditionalVAE, history: History) -> None:
+        """Before training: raises ValueError where codes or digits are on another device than the model."""
+        check_device("codes of a strip", self.z, model)
+        check_device("digits of a strip", self.images, model)
 
     @torch.no_grad()
     def __call__(self, model: ConditionalVAE, history: History | None = None) -> None:

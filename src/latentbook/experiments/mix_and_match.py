@@ -103,7 +103,7 @@ def curriculum(config: Config) -> Callable[[int], int]:
 
 def train(config: Config, digits: Digits, seed: int, device: str = "cpu", **options: Any) -> tuple[nn.Module, History]:
     """Train one variant as its configuration says; returns the model and its history. options: those of `train_as`."""
-    weights = {"kl": kl_weight(config)}
+    weights = None if config.deterministic else {"kl": kl_weight(config)}
     arguments = {"alpha": curriculum(config)} if config.curriculum_steps else None
     model = build(config, seed)
     return train_as(config, model, digits, seed, device, weights=weights, arguments=arguments, **options)

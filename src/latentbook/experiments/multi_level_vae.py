@@ -156,16 +156,17 @@ def training_set(config: Config, digits: Digits, seed: int) -> Digits:
 
 
 def weights(config: Config) -> dict[str, float]:
-    """The weight of each term of the loss."""
+    """The weight of each term that the model's loss has."""
+    model = config.model
     each = {
-        "mse": 1.0,
-        "bce": 1.0,
-        "style_kl": config.style_kl_weight,
-        "class_kl": config.class_kl_weight,
-        "adversary": config.adversary_weight,
-        "identity": config.identity_weight,
+        "mse": (model.likelihood == "mse", 1.0),
+        "bce": (model.likelihood == "bernoulli", 1.0),
+        "style_kl": (True, config.style_kl_weight),
+        "class_kl": (not model.deterministic_class, config.class_kl_weight),
+        "adversary": (model.adversary, config.adversary_weight),
+        "identity": (model.identity, config.identity_weight),
     }
-    return {name: config.loss_scale * weight for name, weight in each.items()}
+    return {name: config.loss_scale * weight for name, (is_there, weight) in each.items() if is_there}
 
 
 def train(

@@ -18,7 +18,7 @@ from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
 from latentbook.localisation import SLACK, WINDOW, Localisation, LocalisationConfig, place
 from latentbook.spatial_transformer import check_where, image_to_window, window_to_image
-from latentbook.training import History, TrainingRun, fit, initialise
+from latentbook.training import History, TrainingRun, check_device, fit, initialise
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or a network in whose windows the judge names fewer digits than the whole canvas's 65 %"
@@ -110,6 +110,10 @@ class Windows:
     def __init__(self, canvas: Tensor):
         self.canvas = canvas
         self.where: list[Tensor] = []
+
+    def prepare(self, model: Localisation, history: History) -> None:
+        """Before training: raises ValueError where the canvases are on another device than the model."""
+        check_device("canvases whose windows are kept", self.canvas, model)
 
     @torch.no_grad()
     def __call__(self, model: Localisation, history: History | None = None) -> None:
