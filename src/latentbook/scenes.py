@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
@@ -78,14 +78,6 @@ class Scenes(Digits):
     objects: Int[Tensor, "n slots"]
     boxes: Int[Tensor, "n slots 4"]
     layout: Layout
-
-    def to(self, device: str | torch.device) -> Scenes:
-        """The same scenes on another device."""
-        return replace(self, **{name: part.to(device) for name, part in vars(self).items() if hasattr(part, "to")})
-
-    def take(self, index: Tensor | slice) -> Scenes:
-        """A subset by index or slice, in that order; the hash stays that of the whole."""
-        return replace(self, **{name: part[index] for name, part in vars(self).items() if isinstance(part, Tensor)})
 
 
 @dataclass(frozen=True)

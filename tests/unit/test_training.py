@@ -447,7 +447,7 @@ def test_counts_must_be_positive_ints(name, value):
 
 
 def test_no_digits_and_unknown_precision():
-    with pytest.raises(ValueError, match="examples must be a positive int, got 0"):
+    with pytest.raises(ValueError, match="at least one of 4 digits must be taken"):
         train(Pupil(), some_digits(4).take(slice(0, 0)))
     with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'half'"):
         train(Pupil(), precision="half")
