@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import errno
 import gzip
 import hashlib
@@ -12,10 +11,10 @@ import stat
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import platformdirs
@@ -128,7 +127,7 @@ class Digits:
 
     def to(self, device: str | torch.device) -> Digits:
         """The same digits on another device."""
-        return self._with(self.images.to(device=device), self.labels.to(device=device))
+        return self._each(lambda part: part.to(device=device) if isinstance(part, Tensor | Digits) else part)
 
     def take(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> Digits:
         """A subset by numbers, a mask or a slice, in that order; the hash stays that of the whole split.
@@ -137,11 +136,11 @@ class Digits:
         Raises ValueError for any other index, and for one that leaves nothing.
         """
         index = index if isinstance(index, slice) else self._numbers(index)
-        labels = self.labels[index]
-        if len(labels) == 0:
+        some = self._each(lambda part: part[index] if isinstance(part, Tensor) else part)
+        if len(some.labels) == 0:
             what = index if isinstance(index, slice) else "a mask or list without one"
-            raise ValueError(f"at least one of {len(self)} digits must be taken, got {what}")
-        return self._with(self.images[index], labels)
+            raise ValueError(f"at least one of {len(self.labels)} digits must be taken, got {what}")
+        return some
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """One epoch of mini-batches: a new order with a generator, the stored order without; the last may be smaller.
@@ -164,27 +163,26 @@ class Digits:
 
     def _numbers(self, index: Tensor | np.ndarray | Sequence[int]) -> Tensor:
         """An index checked: what torch reports late, or on a GPU by ending the process, is a ValueError here."""
-        index, n = checks.as_tensor("index", index).to(self.labels.device), len(self)
+        index, n = checks.as_tensor("index", index), len(self.labels)
         whole = not (index.is_floating_point() or index.is_complex())
         mask = index.dtype == torch.bool
         if index.ndim != 1 or (mask and len(index) != n) or not (whole or len(index) == 0):
             raise ValueError(
                 f"an index is a slice, whole numbers [m] or bool [{n}], got {index.dtype} {list(index.shape)}: "
-                "use slice(i, i + 1) for a single digit"
+                "use slice(i, i + 1) for a single one"
             )
-        if mask:
-            return index
-        index = index.long()
-        low, high = (int(index.min()), int(index.max())) if len(index) else (0, 0)
-        if low < -n or high >= n:
-            raise ValueError(f"an index must lie in -{n}..{n - 1} for {n} digits, got {low}..{high}")
-        return index
+        if not mask:
+            index = index.long()
+            low, high = (int(index.min()), int(index.max())) if len(index) and not index.is_meta else (0, 0)
+            if low < -n or high >= n:
+                raise ValueError(f"an index must lie in -{n}..{n - 1} for {n} digits, got {low}..{high}")
+        return index.to(self.labels.device)
 
-    def _with(self, images: Tensor, labels: Tensor) -> Digits:
-        """The same provenance with tensors made of checked ones, which are not searched for NaN again."""
-        other = copy.copy(self)
-        object.__setattr__(other, "images", images)
-        object.__setattr__(other, "labels", labels)
+    def _each(self, change: Callable[[Any], Any]) -> Digits:
+        """The same kind of digits with every field changed; made of checked values, they are not searched for NaN again."""
+        other = object.__new__(type(self))
+        for field in fields(self):
+            object.__setattr__(other, field.name, change(getattr(self, field.name)))
         return other
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
@@ -87,25 +87,16 @@ class Scenes(Digits):
     layout: Layout
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         canvas = checks.kind("layout", self.layout, Layout).canvas
-        parts = {name: checks.as_tensor(name, getattr(self, name)) for name in ("images", "labels", "objects", "boxes")}
-        n, shape = checks.same_length(**parts), parts["images"].shape
-        checks.shaped("images", parts["images"], (n, 1, canvas, canvas), "they are as large as their layout's canvas")
-        if not parts["images"].is_floating_point():
-            parts["images"] = checks.grey("images", parts["images"], shape)
-        slots = parts["objects"].shape[-1]
-        for name, shape in (("labels", (n,)), ("objects", (n, slots)), ("boxes", (n, slots, 4))):
-            parts[name] = checks.whole_numbers(name, parts[name], shape)
-        for name, part in parts.items():
-            object.__setattr__(self, name, part)  # the dataclass is frozen
-
-    def to(self, device: str | torch.device) -> Scenes:
-        """The same scenes on another device."""
-        return replace(self, **{name: part.to(device) for name, part in vars(self).items() if hasattr(part, "to")})
-
-    def take(self, index: Tensor | slice) -> Scenes:
-        """A subset by index or slice, in that order; the hash stays that of the whole."""
-        return replace(self, **{name: part[index] for name, part in vars(self).items() if isinstance(part, Tensor)})
+        objects, boxes = (checks.as_tensor(name, getattr(self, name)) for name in ("objects", "boxes"))
+        n = checks.same_length(images=self.images, objects=objects, boxes=boxes)
+        checks.shaped("images", self.images, (n, 1, canvas, canvas), "they are as large as their layout's canvas")
+        slots = objects.shape[-1]
+        object.__setattr__(
+            self, "objects", checks.whole_numbers("objects", objects, (n, slots))
+        )  # past the frozen class
+        object.__setattr__(self, "boxes", checks.whole_numbers("boxes", boxes, (n, slots, 4)))
 
 
 @dataclass(frozen=True)

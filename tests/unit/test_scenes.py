@@ -235,9 +235,8 @@ def test_more_objects_than_fit_are_refused():
 def test_images_outside_the_grey_range_are_refused(value):
     images = DIGITS.images[:3].clone()
     images[1, 0, 0, 0] = value
-    digits = Digits(images, DIGITS.labels[:3], "test", "", "test")
     with pytest.raises(ValueError, match=r"images must hold grey values in \[0, 1\]"):
-        draw_scenes(digits, 50, Layout(counts=(2,)))
+        draw_scenes(Digits(images, DIGITS.labels[:3], "test", "", "test"), 50, Layout(counts=(2,)))
 
 
 def test_objects_without_ink_and_scenes_without_number_are_refused():
