@@ -12,7 +12,7 @@ import functools
 import math
 import operator
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -165,7 +165,7 @@ def class_numbers(
     return labels
 
 
-def same_length(**values: Tensor | Sequence[Any]) -> int:
+def same_length(**values: Sized) -> int:
     """The length that all have."""
     for name, value in values.items():
         if not hasattr(value, "__len__") or (isinstance(value, Tensor) and value.ndim == 0):

@@ -48,3 +48,14 @@ def server():
     yield start
     for listener in listeners:
         listener.close()
+
+
+@pytest.fixture
+def double_by_default():
+    """torch makes float64 numbers unless told otherwise, as some people's start files have it."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)

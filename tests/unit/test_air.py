@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -635,6 +636,136 @@ def test_codes_noise_and_odds_that_do_not_fit_are_refused(plain):
             model.sample(3, count_prior=torch.tensor(odds))
     with pytest.raises(ValueError, match="floor must be in"):
         model.loss(batch_of(), floor=0.7)
+
+
+def black_and_white(n: int = 2) -> torch.Tensor:
+    return scenes(n).round().float()
+
+
+@pytest.mark.parametrize("choices", OBJECTIVES)
+def test_scenes_of_any_type_give_the_loss_of_their_floats(choices, plain):
+    model = initialise(lambda: AIR(AIRConfig(**{**SMALL, **choices})), 0)
+    images = black_and_white()
+
+    def terms(images) -> dict[str, torch.Tensor]:
+        return model.loss(Batch(images, torch.zeros(2)), generator=seeded(1))
+
+    expected = terms(images)
+    for other in (images.bool(), images.byte(), images.half(), images.tolist(), images.numpy()):
+        found = terms(other)
+        assert all(torch.equal(found[name], term) for name, term in expected.items())
+    seen, expected = model.infer(images.bool()), model.infer(images)
+    assert all(torch.equal(part, other) for part, other in zip(seen, expected, strict=True))
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("objective", ["exact", "reinforce", "concrete"])
+def test_the_models_precision_is_that_of_all_it_gives(objective, precision):
+    model = initialise(lambda: AIR(AIRConfig(**SMALL, objective=objective)), 0).to(precision)
+    images = black_and_white().to(precision)
+    terms = model.loss(Batch(images, torch.zeros(2)), generator=seeded(), floor=0.1, presence_prior=0.1)
+    assert {term.dtype for term in terms.values()} == {precision}
+    total({name: term.mean() for name, term in terms.items()}).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    seen = model.infer(images, seeded())
+    assert {seen.where.dtype, seen.what.dtype, seen.canvases.dtype, seen.count_log_probs.dtype} == {precision}
+    assert model.sample(2, count_prior=[0.25] * 4, generator=seeded()).dtype == precision
+    assert model.elbo(images).isfinite().all() and model.importance_bound(images, 2).isfinite().all()
+
+
+def test_everything_works_where_torch_is_double_by_default(double_by_default):
+    model, images = AIR(AIRConfig(**SMALL)), black_and_white()  # float32, which float64 holds exactly
+    assert model.loss(Batch(images, torch.zeros(2)))["nll"].dtype == torch.float64
+    assert model.reconstruct(images).dtype == model.sample(2).dtype == torch.float64
+
+
+def test_numbers_may_be_numpys_and_odds_a_list(tmp_path):
+    config = AIRConfig(
+        **{name: np.int64(value) for name, value in SMALL.items()}, variance=np.float32(0.5), steps=np.uint8(3)
+    )
+    assert config == AIRConfig(**SMALL, variance=0.5) and type(config.variance) is float and type(config.steps) is int
+    model = AIR(config)
+    save_weights(tmp_path / "air.safetensors", model)
+    assert load_weights(tmp_path / "air.safetensors", lambda config: AIR(AIRConfig(**config))).config == config
+    odds = [0.0, 0.0, 0.5, 0.5]
+    expected = model.sample(4, count_prior=torch.tensor(odds), generator=seeded())
+    for given in (odds, np.array(odds), np.array(odds, np.float32)):
+        assert torch.equal(model.sample(np.int64(4), count_prior=given, generator=seeded()), expected)
+    images = black_and_white()
+    bound = model.importance_bound(images, np.int64(2), odds, seeded())
+    assert torch.equal(bound, model.importance_bound(images, 2, torch.tensor(odds), seeded()))
+    codes = torch.ones(2, 3, 3), torch.zeros(2, 3, 4)
+    assert torch.equal(model.render(*codes, [1, 2]), model.render(*codes, torch.tensor([1, 2])))
+
+
+SMALL_AIR = initialise(lambda: AIR(AIRConfig(**SMALL)), 0)
+CODES = torch.ones(2, 3, 3), torch.zeros(2, 3, 4)
+GIVEN = Batch(black_and_white(), torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: AIRConfig(canvas=(50, 40)), "canvas must be a whole number.*one number stands for height and width"),
+        (lambda m: AIRConfig(window=[24, 20]), "window must be a whole number.*one number stands for height and width"),
+        (lambda m: AIRConfig(canvas=True), "canvas must be a whole number at least 1, got True"),
+        (lambda m: AIRConfig(canvas=50.0), "canvas must be a whole number at least 1, got 50.0"),
+        (lambda m: AIRConfig(where_mean=(2.2, 0.0)), "where_mean must be a tuple of 3 values"),
+        (lambda m: AIRConfig(where_mean=(-1, 0, 0), scale_range=None), "the first of where_mean, a scale, must be positive"),
+        (lambda m: AIRConfig(log_var_range=(1.0, -8.0)), r"log_var_range must be \(low, high\)"),
+        (lambda m: AIRConfig(kl_weight=math.nan), "kl_weight must be a finite number at least 0, got nan"),
+        (lambda m: AIRConfig(published=1), "published must be True or False, got 1"),
+        (lambda m: replace(AIRConfig(), steps="3"), "steps must be a whole number at least 1, got '3'"),
+        (lambda m: AIR({"canvas": 50}), "config must be an AIRConfig, got a dict"),
+        (lambda m: Recurrent(6, 5, 8, 7, "conv"), "image_layer must be one of convolutional, linear, got 'conv'"),
+        (lambda m: WhatVAE(6, 5, 8, "relu"), "output must be one of"),
+        (lambda m: m.loss(None), "batch must have images, got None"),
+        (lambda m: m.loss([GIVEN.images, GIVEN.labels]), "batch must have images, got a list: give a Batch"),
+        (lambda m: m.loss(Batch(None, None)), "images must hold numbers, got None"),
+        (lambda m: m.loss(Batch(255 * GIVEN.images, None)), "got 0 to 255: divide bytes by 255"),
+        (lambda m: m.loss(Batch(GIVEN.images.double() / 3, None)), "float64, which float32 would round"),
+        (lambda m: m.loss(GIVEN, generator=3), "generator must be a torch.Generator or None, got an int"),
+        (lambda m: m.loss(GIVEN, presence_prior=1.5), "presence_prior must be a finite number above 0 and below 1"),
+        (lambda m: m.loss(GIVEN, noise=torch.full((2, 3, 7), math.nan)), "noise must be finite"),
+        (lambda m: m.infer(None), "images must hold numbers, got None"),
+        (lambda m: m.elbo(GIVEN.images[:, 0]), r"images must have shape \[batch, 1, 16, 16\]"),
+        (lambda m: m.importance_bound(GIVEN.images, 0), "samples must be a whole number at least 1, got 0"),
+        (lambda m: m.importance_bound(GIVEN.images, 2.5), "samples must be a whole number at least 1, got 2.5"),
+        (lambda m: m.sample(0), "n must be a whole number at least 1, got 0"),
+        (lambda m: m.sample(True), "n must be a whole number at least 1, got True"),
+        (lambda m: m.sample(2, count_prior=[0.5, 0.5]), "count_prior must be probabilities of 0 to 3 objects"),
+        (lambda m: m.sample(2, count_prior=[math.nan] * 4), "count_prior must be probabilities of 0 to 3 objects"),
+        (lambda m: m.sample(2, count_prior="even"), "count_prior must hold numbers, got a str"),
+        (lambda m: m.render(*CODES, torch.tensor([1])), r"counts must be \[2\], one for each example, got \[1\]"),
+        (lambda m: m.render(*CODES, torch.tensor([[1], [2]])), r"got \[2, 1\]: flatten it"),
+        (lambda m: m.render(*CODES, [1, 4]), r"counts must be class numbers 0\.\.3, got 1\.\.4"),
+        (lambda m: m.render(*CODES, [1.0, 2.0]), "counts must be whole numbers"),
+        (lambda m: m.render(CODES[0], CODES[1] * math.nan, [1, 1]), "what must be finite"),
+        (lambda m: m.paint(*(part.double() / 3 for part in CODES)), "float64, which float32 would round"),
+        (lambda m: draw_counts([[0.5, math.nan]], None), "probabilities must be finite"),
+        (lambda m: draw_counts([[0.5, -0.5]], None), "probabilities must be at least 0"),
+        (lambda m: draw_counts([[0.5, 0.5], [0, 0]], None), "not all 0 in a row"),
+        (lambda m: draw_counts([[0.5, 0.5]], 3), "generator must be a torch.Generator or None, got an int"),
+    ],
+)  # fmt: skip
+def test_what_the_model_cannot_take_is_refused_in_words(plain, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(SMALL_AIR)
+
+
+@pytest.mark.parametrize("objective", [exact, reinforce, concrete])
+def test_parts_of_a_path_that_do_not_fit_together_are_refused(plain, objective):
+    logits, prior = torch.zeros(2, 3), torch.tensor(0.0)
+    for parts in ((logits[0], {}, prior), (logits, {"what": logits[:, :1]}, prior), (logits, {}, logits)):
+        with pytest.raises(ValueError, match="must have shape"):
+            Steps(parts[0], parts[1], lambda share: share.sum(2), parts[2])
+    steps = Steps(logits, {"what": logits}, lambda share: share.sum(2), prior)
+    if objective is not exact:
+        with pytest.raises(ValueError, match=r"uniform must have shape \[2, 3\]"):
+            objective(steps, torch.rand(2, 1))
+    if objective is reinforce:
+        with pytest.raises(ValueError, match=r"baseline must have shape \[2, 3\]"):
+            objective(steps, torch.rand(2, 3), torch.rand(2, 1))
 
 
 # Shapes

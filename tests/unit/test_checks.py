@@ -1,6 +1,11 @@
 """The border: what is converted, what is refused, and in which words."""
 
+from __future__ import annotations
+
+import json
 import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -147,3 +152,137 @@ def test_devices_are_tried():
     for wrong in ("tpu9", "meta", "cpu:x", "", None, 1.5):
         with pytest.raises(ValueError, match=f"device must be one that torch can use here, such as cpu, got {wrong!r}"):
             checks.device("device", wrong)
+
+
+def test_pictures_may_lie_a_little_outside_where_interpolation_went_before():
+    images = torch.tensor([[-0.005, 1.005]])
+    assert checks.grey("canvas", images, ("n", 2), slack=0.01) is images
+    with pytest.raises(ValueError, match="canvas must hold grey values"):
+        checks.grey("canvas", images * 3, ("n", 2), slack=0.01)
+
+
+def test_whole_numbers_of_a_shape():
+    found = checks.whole_numbers("boxes", np.array([[1, 2]], np.uint8), ("n", 2))
+    assert found.dtype == torch.int64 and found.tolist() == [[1, 2]]
+    with pytest.raises(ValueError, match=r"boxes must be whole numbers such as int64, got torch.float32"):
+        checks.whole_numbers("boxes", torch.ones(1, 2), ("n", 2))
+    with pytest.raises(ValueError, match=r"boxes must have shape \[n, 2\]"):
+        checks.whole_numbers("boxes", [1, 2], ("n", 2))
+
+
+def test_a_side_is_one_number():
+    assert type(checks.side("canvas", np.int32(50))) is int
+    for given in ((50, 40), [50, 50], np.array([50, 40]), torch.Size([50, 40])):
+        with pytest.raises(ValueError, match=r"canvas must be a whole number.*one number stands for height and width"):
+            checks.side("canvas", given)
+    with pytest.raises(ValueError, match=r"canvas must be a whole number at least 6, got 5$"):
+        checks.side("canvas", 5, 6)
+
+
+def test_what_a_value_is_and_has():
+    generator = torch.Generator()
+    assert checks.kind("n", 3, int) == 3 and checks.has("part", 3j, "real", "imag", hint="") == 3j
+    assert checks.generator("generator", generator) is generator and checks.generator("generator", None) is None
+    with pytest.raises(ValueError, match=r"^config must be an int, got a dict: give one$"):
+        checks.kind("config", {}, int, "give one")
+    with pytest.raises(ValueError, match=r"^batch must have images and labels, got a list: give a Batch$"):
+        checks.has("batch", [1, 2], "images", "labels", hint="give a Batch")
+    with pytest.raises(ValueError, match=r"generator must be a torch.Generator or None, got an int"):
+        checks.generator("generator", 3)
+    with pytest.raises(ValueError, match=r"generator must be a torch.Generator, got None"):
+        checks.generator("generator", None, needed=True)
+    with pytest.raises(ValueError, match="labels must hold one value for each example, got 3"):
+        checks.same_length(images=[1], labels=3)
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        checks.fields_fit(self, at_least={"size": 1})
+
+
+@dataclass(frozen=True)
+class Outer:
+    model: Inner = field(default_factory=Inner)
+    epochs: int = 5
+    rate: float = 0.1
+    share: float | None = None
+    exact: bool = False
+    name: str = "a"
+    where: tuple[float, float] = (1.0, 2.0)
+    counts: tuple[int, ...] = (0, 1)
+    limits: tuple[float, float] | None = None
+    fixed: ClassVar[str] = "no field"
+
+    def __post_init__(self) -> None:
+        checks.fields_fit(
+            self,
+            at_least={"epochs": 0, "counts": 0},
+            above={"rate": 0, "share": 0},
+            below={"share": 1},
+            at_most={"epochs": 9},
+            choices={"name": ("a", "b")},
+        )
+
+
+def test_fields_become_what_their_annotations_say():
+    given = Outer(
+        epochs=np.int64(7),
+        rate=np.float32(0.5),
+        share=torch.tensor(0.25),
+        exact=np.bool_(True),
+        name=np.str_("b"),
+        where=[1, np.float64(2.5)],
+        counts=np.array([2, 3]),
+        limits=torch.tensor([0.5, 1.0]),
+    )
+    plain = {"epochs": 7, "rate": 0.5, "share": 0.25, "exact": True, "name": "b"}
+    assert asdict(given) == {"model": {"size": 3}, **plain, "where": (1, 2.5), "counts": (2, 3), "limits": (0.5, 1.0)}
+    assert [type(getattr(given, name)) for name in plain] == [int, float, float, bool, str]
+    as_json = json.loads(json.dumps(asdict(given)))
+    assert Outer(**{**as_json, "model": Inner(**as_json["model"])}) == given  # lists are tuples again
+    assert replace(given, epochs=3).epochs == 3 and Outer().where == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epochs": -1}, "epochs must be a whole number between 0 and 9, got -1"),
+        ({"epochs": 1.5}, "epochs must be a whole number between 0 and 9, got 1.5"),
+        ({"epochs": "abc"}, "epochs must be a whole number between 0 and 9, got 'abc'"),
+        ({"epochs": True}, "got True"),
+        ({"epochs": None}, "got None"),
+        ({"rate": 0}, "rate must be a finite number above 0, got 0"),
+        ({"rate": "0.1"}, "rate must be a finite number above 0, got '0.1'"),
+        ({"rate": math.nan}, "got nan"),
+        ({"rate": True}, "got True"),
+        ({"share": 1.0}, "share must be a finite number above 0 and below 1, got 1.0"),
+        ({"exact": 1}, "exact must be True or False, got 1"),
+        ({"exact": "yes"}, "exact must be True or False, got 'yes'"),
+        ({"name": 3}, "name must be a text, got 3"),
+        ({"name": "c"}, "name must be one of a, b, got 'c'"),
+        ({"where": (1.0,)}, r"where must be a tuple of 2 values, got \(1.0,\)"),
+        ({"where": 4}, "where must be a tuple of 2 values, got 4"),
+        ({"where": "ab"}, "where must be a tuple of 2 values, got 'ab'"),
+        ({"where": (1.0, math.inf)}, "each of where must be a finite number, got inf"),
+        ({"counts": 4}, "counts must be a tuple of any number of values, got 4"),
+        ({"counts": (0, -1)}, "each of counts must be a whole number at least 0, got -1"),
+        ({"counts": ((1,), (2,))}, r"each of counts must be a whole number at least 0, got \(1,\)"),
+        ({"model": 3}, "model must be an Inner, got an int: change single fields of it instead, as in model.size"),
+        ({"model": {"size": 3}}, "model must be an Inner, got a dict"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_named(changes, words):
+    with pytest.raises(ValueError, match=words):
+        replace(Outer(), **changes)
+
+
+def test_limits_are_of_fields_that_exist():
+    @dataclass
+    class Mistyped:
+        size: int = 3
+
+    with pytest.raises(ValueError, match="the limits names sise, which does not exist; there are: size"):
+        checks.fields_fit(Mistyped(), at_least={"sise": 1})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from latentbook.data import Batch, load_digits
 from latentbook.localisation import WINDOW, Localisation, LocalisationConfig, Reader, place
 from latentbook.spatial_transformer import box_corners, image_to_window, window_to_image
-from latentbook.training import fit, initialise
+from latentbook.training import fit, initialise, load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +167,86 @@ def test_a_network_finds_the_digits_by_their_pixels():
 def test_a_configuration_that_makes_no_sense(choices, message):
     with pytest.raises(ValueError, match=message):
         build(**choices)
+
+
+@pytest.mark.parametrize(
+    "cast", [torch.Tensor.bool, torch.Tensor.byte, torch.Tensor.half, torch.Tensor.numpy, torch.Tensor.tolist]
+)
+def test_digits_of_any_type_give_the_loss_of_their_floats(cast, batch, plain):
+    model, images = build(reader_learns=True), batch.images.round()
+    expected = model.loss(Batch(images, batch.labels), generator=seeded())
+    for labels in (batch.labels, batch.labels.to(torch.uint8), batch.labels.numpy(), batch.labels.tolist()):
+        found = model.loss(Batch(cast(images), labels), generator=seeded())
+        assert all(torch.equal(found[name], term) for name, term in expected.items())
+    read = model.reader.loss(Batch(cast(images), batch.labels))["cross_entropy"]
+    assert torch.equal(read, model.reader.loss(Batch(images, batch.labels))["cross_entropy"])
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_networks_precision_is_that_of_all_it_gives(precision, batch):
+    model, images = build(reader_learns=True).to(precision), batch.images.round().to(precision)
+    terms = model.loss(Batch(images, batch.labels), generator=seeded())
+    assert {term.dtype for term in terms.values()} == {precision}
+    sum(term.mean() for term in terms.values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    canvas, where = model.scene(images, seeded())
+    assert {canvas.dtype, where.dtype, model(canvas).dtype, model.reader(model(canvas)).dtype} == {precision}
+
+
+def test_a_network_where_torch_is_double_by_default(batch, double_by_default):
+    model = build()
+    terms = model.loss(batch, generator=seeded())  # float32 digits, which float64 holds exactly
+    assert {term.dtype for term in terms.values()} == {torch.float64}
+    assert model(model.scene(batch.images)[0]).dtype == torch.float64
+
+
+def test_sizes_may_be_numpys(tmp_path):
+    config = LocalisationConfig(canvas=np.int64(41), largest=np.float64(36), hidden_dim=np.uint8(16))
+    assert config == LocalisationConfig(canvas=41, hidden_dim=16) and type(config.canvas) is int
+    model = Localisation(config)
+    save_weights(tmp_path / "model.safetensors", model)
+    again = load_weights(tmp_path / "model.safetensors", lambda config: Localisation(LocalisationConfig(**config)))
+    assert again.config == config
+    assert model(torch.zeros(1, 1, 41, 41)).shape == (1, 1, WINDOW, WINDOW)  # an odd canvas: its last row is left out
+
+
+MODEL = build()
+DIGIT, LABEL, CANVAS = torch.ones(2, 1, 28, 28), torch.tensor([1, 2]), torch.ones(2, 1, 40, 40)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: LocalisationConfig(canvas=(40, 50)), "canvas must be a whole .*one number stands for height and width"),
+        (lambda: LocalisationConfig(canvas=1, smallest=0.5, largest=1), "canvas must be a whole number at least 2, got 1"),
+        (lambda: LocalisationConfig(canvas=True), "canvas must be a whole number at least 2, got True"),
+        (lambda: LocalisationConfig(hidden_dim=3), "hidden_dim must be a whole number at least 4, got 3"),
+        (lambda: LocalisationConfig(smallest="14"), "smallest must be a finite number, got '14'"),
+        (lambda: LocalisationConfig(reader_learns="no"), "reader_learns must be True or False, got 'no'"),
+        (lambda: Localisation(None), "config must be a LocalisationConfig, got None"),
+        (lambda: Reader(0), "hidden_dim must be a whole number at least 1, got 0"),
+        (lambda: MODEL.loss(None), "batch must have images and labels, got None"),
+        (lambda: MODEL.loss([DIGIT, LABEL]), "batch must have images and labels, got a list"),
+        (lambda: MODEL.loss(Batch(255 * DIGIT, LABEL)), "got 255 to 255: divide bytes by 255"),
+        (lambda: MODEL.loss(Batch(255 * DIGIT.byte(), LABEL)), "got 255 to 255: divide bytes by 255"),
+        (lambda: MODEL.loss(Batch(DIGIT * math.nan, LABEL)), "without NaN"),
+        (lambda: MODEL.loss(Batch(DIGIT.double(), LABEL)), "float64, which float32 would round"),
+        (lambda: MODEL.loss(Batch(torch.ones(2, 1, 20, 30), LABEL)), "a digit has 28 x 28 pixels here"),
+        (lambda: MODEL.loss(Batch(DIGIT, LABEL[:1])), r"labels must be \[2\], one for each example, got \[1\]"),
+        (lambda: MODEL.loss(Batch(DIGIT, LABEL.unsqueeze(1))), r"got \[2, 1\]: flatten it"),
+        (lambda: MODEL.loss(Batch(DIGIT, [1, 10])), r"labels must be class numbers 0\.\.9, got 1\.\.10"),
+        (lambda: MODEL.loss(Batch(DIGIT, [1, -100])), "got -100"),
+        (lambda: MODEL.loss(Batch(DIGIT, LABEL.float())), "labels must be whole numbers"),
+        (lambda: MODEL.loss(Batch(DIGIT, LABEL), generator=0), "generator must be a torch.Generator or None, got an int"),
+        (lambda: MODEL.scene(DIGIT[:, 0]), r"images must have shape \[batch, 1, 28, 28\]"),
+        (lambda: MODEL.where(255 * CANVAS), "canvas must hold grey values"),
+        (lambda: MODEL(CANVAS * math.nan), "canvas must hold grey values"),
+        (lambda: MODEL(torch.ones(2, 1, 50, 50)), "another size needs another LocalisationConfig"),
+        (lambda: MODEL(torch.ones(2, 1, 40, 50)), r"canvas must have shape \[batch, 1, 40, 40\]"),
+        (lambda: MODEL.reader(torch.ones(2, 1, 40, 40)), "a digit has 28 x 28 pixels here"),
+        (lambda: MODEL.reader.loss(Batch(DIGIT, [1, 10])), r"labels must be class numbers 0\.\.9, got 1\.\.10"),
+    ],
+)  # fmt: skip
+def test_what_the_network_cannot_take_is_refused_in_words(plain, call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

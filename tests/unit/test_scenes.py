@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from latentbook.data import Digits, load_digits
 from latentbook.scenes import (
@@ -19,6 +23,7 @@ from latentbook.scenes import (
     draw_scenes,
     draw_strokes,
     fresh_scenes,
+    ink_boxes,
     make_sprites,
     make_stamps,
     overlaps,
@@ -246,6 +251,133 @@ def test_objects_without_ink_and_scenes_without_number_are_refused():
         draw_scenes(DIGITS, 0)
     with pytest.raises(ValueError, match="n must be a whole number at least 1, got 0"):
         make_sprites(0)
+
+
+class Unchecked(SimpleNamespace):
+    """Digits by their parts, of which nothing has been asked yet."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index) -> Unchecked:
+        return Unchecked(**{**vars(self), "images": self.images[index], "labels": self.labels[index]})
+
+
+def kept(**others) -> Unchecked:
+    """Three digits, some of their parts exchanged."""
+    return Unchecked(**{**vars(DIGITS.take(slice(0, 3))), **others})
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int32, torch.float16, torch.float64])
+def test_black_and_white_digits_of_any_type_make_the_scenes_of_their_floats(kind):
+    images = DIGITS.images[:3].round()
+    scenes = draw_scenes(kept(images=images.to(kind)), 8, seed=2)
+    expected = draw_scenes(kept(images=images), 8, seed=2)
+    torch.testing.assert_close(scenes.images.float(), expected.images)
+    assert torch.equal(scenes.boxes, expected.boxes) and scenes.images.dtype == (
+        torch.float64 if kind == torch.float64 else torch.float32
+    )
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int32])
+def test_absent_objects_are_minus_one_whatever_type_the_labels_have(kind):
+    scenes = draw_scenes(kept(labels=DIGITS.labels[:3].to(kind)), 30)
+    expected = draw_scenes(kept(), 30)
+    assert scenes.objects.dtype == torch.int64 and torch.equal(scenes.objects, expected.objects)
+    assert (scenes.objects == -1).any()
+
+
+def test_numbers_may_be_numpys():
+    layout = Layout(canvas=np.int64(40), size=np.int32(20), counts=np.array([0, 2]), overlap=np.float32(0.5))
+    assert layout == Layout(canvas=40, size=20, counts=(0, 2), overlap=0.5)
+    assert str(layout) == str(Layout(canvas=40, size=20, counts=(0, 2), overlap=0.5))  # it decides the scenes' hash
+    json.dumps(asdict(layout))
+    scenes, expected = draw_scenes(DIGITS, np.int64(5), layout, np.uint8(3)), draw_scenes(DIGITS, 5, layout, 3)
+    assert torch.equal(scenes.images, expected.images) and scenes.sha256 == expected.sha256
+    assert torch.equal(make_sprites(np.int64(4), np.int64(1)).images, make_sprites(4, 1).images)
+    strokes = [[(5, 5), (5, 30)]]
+    assert torch.equal(draw_strokes([np.array(strokes[0])], np.int64(40), np.float64(2.5)), draw_strokes(strokes, 40))
+
+
+def test_scenes_are_the_same_whatever_torchs_default_precision_is(double_by_default):
+    torch.set_default_dtype(torch.float32)
+    expected = [draw_scenes(DIGITS, 5), draw_scenes(DIGITS, 5, DIAGONAL), make_sprites(5)]
+    drawn = draw_strokes([[(5, 5), (5, 30.5)]])
+    torch.set_default_dtype(torch.float64)
+    found = [draw_scenes(DIGITS, 5), draw_scenes(DIGITS, 5, DIAGONAL), make_sprites(5)]
+    assert all(torch.equal(a.images, b.images) for a, b in zip(found, expected, strict=True))
+    assert torch.equal(draw_strokes([[(5, 5), (5, 30.5)]]), drawn)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Layout(canvas=(50, 40)), r"got \(50, 40\): pictures are square here"),
+        (lambda: Layout(size=[24, 20]), "one number stands for height and width"),
+        (lambda: Layout(canvas=50.0), "canvas must be a whole number at least 1, got 50.0"),
+        (lambda: Layout(canvas=True), "canvas must be a whole number at least 1, got True"),
+        (lambda: Layout(counts=2), "counts must be a tuple of any number of values, got 2"),
+        (lambda: Layout(counts=(1.5,)), "each of counts must be a whole number"),
+        (lambda: Layout(overlap=float("nan")), "overlap must be a finite number"),
+        (lambda: draw_scenes(None, 5), "digits must have images and labels and .*, got None: give Digits"),
+        (lambda: draw_scenes([DIGITS.images, DIGITS.labels], 5), "got a list: give Digits"),
+        (lambda: draw_scenes(DataLoader(TensorDataset(DIGITS.images)), 5), "got a DataLoader: give Digits"),
+        (lambda: fresh_scenes(DIGITS.images, 5), "got a Tensor: give Digits"),
+        (lambda: draw_scenes(DIGITS, 5.0), "n must be a whole number at least 1, got 5.0"),
+        (lambda: draw_scenes(DIGITS, 5, seed=None), "seed must be a whole number at least 0, got None"),
+        (lambda: draw_scenes(DIGITS, 5, 50), "layout must be a Layout, got an int"),
+        (lambda: draw_scenes(kept(images=torch.ones(3, 1, 20, 30)), 5), "objects are square grey pictures"),
+        (lambda: draw_scenes(kept(images=torch.ones(3, 28, 28)), 5), r"shape \[n, 1, 28, 28\]"),
+        (lambda: draw_scenes(kept(images=DIGITS.images[:3] * 255), 50), "grey values in .* divide bytes by 255"),
+        (lambda: draw_scenes(kept(images=(DIGITS.images[:3] * 255).byte()), 50), "got 0 to 255"),
+        (lambda: draw_scenes(kept(labels=DIGITS.labels[:3].float()), 5), "labels must be whole numbers"),
+        (lambda: draw_scenes(kept(labels=-DIGITS.labels[:3] - 1), 5), "labels of objects must be at least 0"),
+        (lambda: list(fresh_scenes(DIGITS, 5).batches(2, 3)), "generator must be a torch.Generator or None, got an int"),
+        (lambda: list(fresh_scenes(DIGITS, 5).batches(0, torch.Generator())), "batch_size must be a whole number"),
+        (lambda: ink_boxes(torch.full((1, 4, 4), float("nan"))), "images must be finite"),
+        (lambda: ink_boxes(torch.ones(1, 1, 4, 4)), r"images must have shape \[m, height, width\]"),
+        (lambda: make_stamps(DIGITS, (24, 20)), "one number stands for height and width"),
+        (lambda: draw_strokes(None), "strokes must be a list of strokes"),
+        (lambda: draw_strokes([[(1, 2), (3, float("nan"))]]), "a stroke must be finite"),
+        (lambda: draw_strokes([[(1, 2, 3), (4, 5, 6)]]), r"a stroke must have shape \[points, 2\]"),
+        (lambda: draw_strokes([], canvas=(50, 40)), "one number stands for height and width"),
+        (lambda: draw_strokes([], width=0), "width must be a finite number above 0, got 0"),
+    ],
+)  # fmt: skip
+def test_what_is_no_layout_no_digits_no_number_is_refused(plain, call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+SOME = draw_scenes(DIGITS, 6)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"labels": SOME.labels[:4]}, "as many images as labels .*, got 6 images, 4 labels"),
+        ({"labels": SOME.labels.unsqueeze(1)}, r"labels must have shape \[6\], nothing empty, got \[6, 1\]"),
+        ({"labels": SOME.labels.float()}, "labels must be whole numbers"),
+        ({"objects": SOME.objects[:3]}, "got 6 images, 6 labels, 3 objects"),
+        ({"boxes": SOME.boxes[:, :1]}, r"boxes must have shape \[6, 2, 4\]"),
+        ({"images": SOME.images[:, 0]}, r"images must have shape \[6, 1, 50, 50\]"),
+        ({"images": SOME.images[..., :40]}, "they are as large as their layout's canvas"),
+        ({"images": (SOME.images * 255).byte()}, "divide bytes by 255"),
+        ({"images": None}, "images must hold numbers, got None"),
+        ({"layout": 50}, "layout must be a Layout, got an int"),
+    ],
+)
+def test_scenes_whose_parts_do_not_agree_are_refused(plain, parts, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SOME, **parts)
+
+
+def test_scenes_are_made_of_lists_and_arrays_too(plain):
+    parts = {name: getattr(SOME, name) for name in ("images", "labels", "objects", "boxes")}
+    made = replace(SOME, **{name: part.numpy() for name, part in parts.items()})
+    assert all(torch.equal(getattr(made, name), part) for name, part in parts.items())
+    assert replace(SOME, labels=SOME.labels.to(torch.uint8)).labels.dtype == torch.int64
+    assert len(SOME.take(SOME.labels == 9)) == 0  # none of that kind is no mistake
 
 
 # Speed

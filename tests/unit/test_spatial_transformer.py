@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -268,3 +269,33 @@ def test_pasting_by_axes_is_the_spatial_transformers_with_its_gradients():
         torch.testing.assert_close(ours, theirs)
     with pytest.raises(ValueError, match="scale of where must be positive"):
         paste_windows(windows, -where.abs(), 16)
+
+
+def test_numbers_in_any_form_are_a_where():
+    expected = box_corners(torch.tensor([2.0, 1.0, -1.0]), (40, 50))
+    for where in ([2.0, 1.0, -1.0], (2, 1, -1), np.array([2, 1, -1]), torch.tensor([2, 1, -1])):
+        assert torch.equal(box_corners(where, (np.int64(40), np.uint8(50))), expected)
+
+
+@pytest.mark.parametrize("coarse", [torch.float16, torch.bfloat16, torch.float32, torch.bool, torch.uint8])
+def test_of_two_precisions_the_result_has_the_higher(coarse):
+    image, where = noise(1, 1, 8, 8).round(), one(2, 0.5, -0.5)
+    for move in (image_to_window, window_to_image):
+        found = move(image.to(coarse), where, 4)
+        assert found.dtype == torch.float64 and torch.equal(found, move(image, where, 4))
+        if coarse.is_floating_point:
+            assert move(image, where.to(coarse), 4).dtype == torch.float64
+    pasted = paste_windows(image[:, 0].to(coarse), where, 8)
+    assert pasted.dtype == torch.float64 and torch.equal(pasted, paste_windows(image[:, 0], where, 8))
+    assert paste_windows(image[:, 0], where.float(), 8).dtype == torch.float64
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_half_precision_is_kept(precision):
+    image, where = noise(1, 1, 8, 8).to(precision), one(2, 0.5, -0.5).to(precision)
+    crop = image_to_window(image, where, 4)
+    whole = (crop, window_to_image(crop, where, 8), paste_windows(crop[:, 0], where, 8), box_corners(where, 8))
+    assert {part.dtype for part in (*whole, pseudo_inverse(affine_from_where(where)))} == {precision}
+    torch.testing.assert_close(
+        crop, image_to_window(image.double(), where.double(), 4).to(precision), atol=0.02, rtol=0
+    )
