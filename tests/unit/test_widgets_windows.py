@@ -79,20 +79,15 @@ def test_everything_in_the_saved_state_reaches_the_notebook_and_is_plain(build):
     assert json.loads(json.dumps(state))["where"] == list(WHERE)
 
 
-@pytest.fixture(params=[torch.float64, torch.float16], ids=str)
-def other_precision(request):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(request.param)
-    yield
-    torch.set_default_dtype(before)
-
-
-@pytest.mark.parametrize("name", ["window", "explorer"])
-def test_torchs_default_precision_changes_nothing(name, request):
-    build = {"window": window, "explorer": explorer}[name]
-    expected = build().to_html()
-    request.getfixturevalue("other_precision")
-    assert build().to_html() == expected
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
+@BOTH
+def test_torchs_default_precision_changes_nothing(build, dtype):
+    expected, before = build().to_html(), torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        assert build().to_html() == expected
+    finally:
+        torch.set_default_dtype(before)
 
 
 def test_numpys_numbers_are_kept_as_plain_ones():
