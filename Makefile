@@ -14,6 +14,10 @@ INPUTS  := _config.yml _toc.yml $(shell find book notebooks src/latentbook -type
 PYTEST  := $(BIN)/python -m pytest -n 2
 PIP     := $(BIN)/python -m pip --disable-pip-version-check
 WHICH   := import sys; print("Python %d.%d.%d in %s" % (*sys.version_info[:3], sys.base_prefix))
+# The torch that is in .venv, if pyproject.toml accepts it: pip would replace it by what the newest torchvision asks for.
+KEEP    := import re; from importlib.metadata import version; from pip._vendor.packaging.specifiers import SpecifierSet; \
+           wanted = re.search(r"\"torch(?![a-z])([^\"]*)\"", open("pyproject.toml", encoding="utf-8").read())[1]; \
+           SpecifierSet(wanted).contains(version("torch"), prereleases=True) and print("torch==" + version("torch"))
 LISTEN  := import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))
 
 .DEFAULT_GOAL := help
@@ -50,7 +54,8 @@ $(STAMP): | python-in-use pyproject.toml requirements.txt
 	  echo "README.md tells how to take the much smaller one for the CPU alone. Ctrl-C stops here."; }
 	@echo "Installing the library, the book's builder and the tests (some minutes the first time) ..."
 	@$(PIP) install --quiet --upgrade pip
-	@$(PIP) install --quiet -r requirements.txt || { \
+	@$(BIN)/python -c '$(KEEP)' > .venv/keep.txt 2>/dev/null || true
+	@$(PIP) install --quiet -r requirements.txt $$(test -s .venv/keep.txt && echo -c .venv/keep.txt) || { \
 	  echo "Not everything could be installed. Give the command again; if it fails again, start over: rm -r .venv"; exit 1; }
 	@rm -f .venv/installed-* && touch $@
 	@echo "Installed."

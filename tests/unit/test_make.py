@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_the_first_command_makes_the_environment_and_the_next_has_nothing_to_do(
     status, said = copy.make("install")
     assert status == 0, said
     assert "Making .venv" in said and len(copy.stamps()) == 1
-    assert "-m pip --disable-pip-version-check install --quiet -r requirements.txt" in copy.told()
+    assert "-m pip --disable-pip-version-check install --quiet -r requirements.txt -c .venv/keep.txt" in copy.told()
     copy.log.unlink()
     assert copy.make("install")[0] == 0
     assert "install" not in copy.told()
@@ -159,6 +160,18 @@ def test_sizes_are_said_before_the_download_and_only_then(copy):
     copy.stamps()[0].unlink()
     copy.pretend(copy.venv / "bin" / "python")
     assert "GB" not in copy.make("install")[1]
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [(">=2.6", True), ("", True), (">=99", False)])
+def test_a_torch_that_is_there_already_is_kept(copy, wanted, kept):
+    copy.pretend(copy.venv / "bin" / "python")
+    project = copy.folder / "pyproject.toml"
+    project.write_text(
+        project.read_text(encoding="utf-8").replace('"torch>=2.6"', f'"torch{wanted}"'), encoding="utf-8"
+    )
+    assert copy.make("install")[0] == 0
+    assert (copy.venv / "keep.txt").read_text() == (f"torch=={version('torch')}\n" if kept else "")
+    assert ("-r requirements.txt -c .venv/keep.txt\n" in copy.told()) is kept
 
 
 def test_a_moved_folder_is_installed_again(copy):
