@@ -97,8 +97,8 @@ class Digits:
 
     images: float32 [n, 1, height, width] in [0, 1], 28x28 for MNIST; labels: int64 [n]; source: "mnist", "offline" or
     another word for where they come from; sha256: hash over the raw image and label bytes; split: "train" or "test".
-    Arrays, lists, bool and 0/1 images and narrower whole numbers are converted. Raises ValueError for anything else: other
-    shapes or lengths, grey values outside [0, 1] or NaN, types that would be rounded, two devices.
+    Arrays, lists, bool and 0/1 images and narrower whole numbers are converted, labels moved to the images' device. Raises
+    ValueError for anything else: other shapes or lengths, grey values outside [0, 1] or NaN, types that would be rounded.
     """
 
     images: Float[Tensor, "n 1 height width"]
@@ -117,10 +117,8 @@ class Digits:
         if labels.ndim == 1:
             checks.same_length(images=images, labels=labels)
         labels = checks.class_numbers("labels", labels, len(images))
-        if images.device != labels.device:
-            raise ValueError(f"images are on {images.device}, labels on {labels.device}: move both to one device")
         object.__setattr__(self, "images", images)
-        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "labels", labels.to(images.device))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -614,11 +614,19 @@ def test_what_is_not_one_split_of_pictures(images, labels, message):
         digits_of(images, labels)
 
 
-def test_one_device_and_words_for_the_provenance():
-    with pytest.raises(ValueError, match="images are on cpu, labels on meta"):
-        digits_of(IMAGES, LABELS.to("meta"))
+def test_the_provenance_is_told_in_words():
     with pytest.raises(ValueError, match="sha256 must be a string, got None"):
         digits_of(IMAGES, LABELS, sha256=None)
+
+
+@pytest.mark.gpu
+def test_labels_and_index_follow_the_images_to_their_device():
+    digits = digits_of(IMAGES.cuda(), LABELS.tolist())
+    assert digits.labels.device == digits.images.device
+    assert digits.take([3, 1]).labels.tolist() == [3, 1]
+    assert [batch.labels.tolist() for batch in digits.batches(4)] == [[0, 1, 2, 3], [4, 5]]
+    with pytest.raises(ValueError, match="must lie in"):
+        digits.take([6])
 
 
 # Batches

@@ -237,6 +237,7 @@ class RepeatFigure(ScenesWidget):
         counts.bar(range(len(odds) + 1), self.count_posterior, color=COLOURS["presence"], width=0.6)
         counts.set(ylim=(0, 1), yticks=[], xticks=range(len(odds) + 1))
         counts.set_title("posterior of the count", fontsize=9.5, loc="left", color="#444444", pad=3)
+        counts.grid(False)
         counts.tick_params(length=0, labelsize=9)
         counts.spines[["top", "right", "left"]].set_visible(False)
         return figure
