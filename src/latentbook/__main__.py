@@ -654,13 +654,9 @@ def _print_table(experiment: str, variants: list[str], directory: str | None) ->
 
 def _check_device(device: str) -> None:
     """Raises ValueError for a device that torch does not know or this machine has not."""
-    import torch
+    from latentbook import checks  # imports torch
 
-    try:
-        torch.zeros(1, device=device).item()
-    except Exception as error:
-        why = str(error).splitlines()[0]
-        raise ValueError(f"device {device!r} cannot be used here ({why}); try --device cpu") from None
+    checks.device("--device", device)
 
 
 def _print_any_sign() -> None:

@@ -215,12 +215,18 @@ def test_settings(text, found):
         (["reproduce", "primer", "--set", "epochs=1"], "--set and --offline need --results"),
         (["reproduce", "primer", "--offline"], "--set and --offline need --results"),
         (["reproduce", "primer", "--offline", "--results", "x", "--set", "y=1"], "no setting 'y'; there are: "),
-        (["reproduce", "primer", "--device", "tpu9"], "device 'tpu9' cannot be used here"),
+        (
+            ["reproduce", "primer", "--device", "tpu9"],
+            "--device must be one that torch can use here, such as cpu, got 'tpu9'",
+        ),
         (["bench", "nothing"], "no experiment 'nothing'"),
         (["weights", "nothing"], "no experiment 'nothing'"),
         (["weights", "mix-and-match", "--variants", "best,control"], "no state of control is shipped; mix-and-match"),
         (["weights", "mix-and-match", "--offline"], "--offline needs --output DIR"),
-        (["weights", "mix-and-match", "--device", "tpu9"], "device 'tpu9' cannot be used here"),
+        (
+            ["weights", "mix-and-match", "--device", "tpu9"],
+            "--device must be one that torch can use here, such as cpu, got 'tpu9'",
+        ),
         (["numbers"], "run this in the project's folder"),
         (
             ["reproduce", "primer", "--results", "x", "--offline", "--data", "y"],
@@ -246,7 +252,10 @@ def test_settings(text, found):
         ),
         (["weights", "mix-and-match", "--output", "file"], "file is a file): name another place"),
         (["train-judge", "--output", "folder"], "the judge's weights cannot be written to folder, which is a folder"),
-        (["reproduce", "primer", "--device", "meta"], "device 'meta' cannot be used here"),
+        (
+            ["reproduce", "primer", "--device", "meta"],
+            "--device must be one that torch can use here, such as cpu, got 'meta'",
+        ),
     ],
 )
 def test_a_mistake_gets_one_clear_line_and_exit_code_2(arguments, message, capsys, monkeypatch, tmp_path):
