@@ -110,7 +110,7 @@ class _MachinesShareTheTime:
         machines = len(socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM))
         self.timeout /= min(machines, 3)  # of many, three: less time each would cut off those that are merely slow
         super().connect()
-        self.sock.settimeout(PATIENCE)
+        self.sock.settimeout(2 * PATIENCE)  # `_next` is the one that counts; this ends a thread left to itself
 
 
 class _HTTPConnection(_MachinesShareTheTime, http.client.HTTPConnection):
