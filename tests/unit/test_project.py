@@ -215,6 +215,13 @@ def test_make_help_lists_every_target_and_the_pages_name_none_that_is_missing():
         assert named and set(named) <= targets, page
 
 
+def test_git_ignores_the_folders_that_the_pages_name():
+    named = set(re.findall(r"--(?:results|output) ([\w-]+)", read("README.md"))) | {"build", ".venv-colab", ".venv"}
+    assert {"my-results", "my-weights"} < named
+    for folder in named:
+        assert subprocess.run(["git", "check-ignore", "-q", f"{folder}/a.json"], cwd=ROOT).returncode == 0, folder
+
+
 def test_continuous_integration_runs_the_tests():
     assert re.search(r"^CI=true exec make test$", read(".ci/run"), re.MULTILINE)
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111

@@ -269,6 +269,7 @@ def reconstruction(model: ConditionalVAE, digits: Digits, z: Tensor) -> float:
 @torch.no_grad()
 def asked_agreement(model: ConditionalVAE, generator: torch.Generator, n: int = 10_000) -> tuple[float, float]:
     """Ask for a digit, decode a code of the prior: how often does the judge see that digit? And beside it, a shuffled one?"""
+    n = checks.count("n", n)
     asked = torch.arange(n, device=model.mean.weight.device) % model.config.n_classes
     seen = evaluation.judged(model.sample(asked, generator=generator))
     control = evaluation.shuffled(asked)
@@ -349,7 +350,9 @@ def gradient_quality(
 
     One code z an image, the same for every draw, so that y alone is random. Returns (kind, temperature) -> the squared
     bias and the variance summed over logits, both relative to the exact gradient's squared length, mean over images.
+    Raises ValueError for fewer than two draws, which have no variance.
     """
+    draws = checks.count("draws", draws, 2)
     generator = torch.Generator(images.device).manual_seed(seed)
     x = images.flatten(1)
     with torch.no_grad():

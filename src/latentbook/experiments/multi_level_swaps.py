@@ -197,6 +197,7 @@ def place(
 
     Returns the true class of each trial and whether it was found, both [trials]; no image is in two sets.
     """
+    k, trials, reference = (checks.count(*each) for each in (("k", k), ("trials", trials), ("reference", reference)))
     _, experts = codes(model, test)
     values = torch.unique(test.labels)
     which = torch.randint(len(values), (trials,), generator=generator, device=generator.device).to(values.device)

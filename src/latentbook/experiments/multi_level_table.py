@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from latentbook import checks
 from latentbook.data import Digits
 from latentbook.distributions import DiagonalGaussian, standard_normal
 from latentbook.multi_level_vae import MultiLevelVAE
@@ -93,6 +94,7 @@ def encode_epoch(
 
     Raises ValueError for fewer digits than one batch.
     """
+    batch_size = checks.count("batch_size", batch_size)
     batches = list(digits.batches(batch_size, generator))
     if len(batches[-1].labels) < batch_size:
         batches.pop()
@@ -117,6 +119,7 @@ def _stacked(parts: list[DiagonalGaussian]) -> DiagonalGaussian:
 
 def fit_probes(epoch: Epoch, iterations: int, generator: torch.Generator, seed: int = 0) -> Probes:
     """Adam at 1e-4 for so many batches, the epoch's batches again and again in one order."""
+    iterations = checks.count("iterations", iterations)
     width = max(epoch.style.mean.shape[-1], epoch.alone.mean.shape[-1])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
