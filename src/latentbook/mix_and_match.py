@@ -108,7 +108,7 @@ class MixAndMatch(nn.Module):
 
         Raises ValueError for images that `flat_pixels` refuses.
         """
-        c, like = self.config, self.condition_encoder[0].weight
+        c, like = self.config, next(self.parameters())
         pixels = flat_pixels(images, c.data_dim + c.condition_dim, like=like)
         return pixels[:, : c.data_dim], pixels[:, c.data_dim :]
 

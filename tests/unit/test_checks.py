@@ -286,3 +286,35 @@ def test_limits_are_of_fields_that_exist():
 
     with pytest.raises(ValueError, match="the limits names sise, which does not exist; there are: size"):
         checks.fields_fit(Mistyped(), at_least={"sise": 1})
+
+
+def test_arrays_that_torch_does_not_take_are_copied(recwarn):
+    read_only = np.frombuffer(b"\x01\x00", np.uint8)
+    assert checks.as_tensor("labels", read_only).tolist() == [1, 0]
+    assert checks.as_tensor("labels", np.arange(3)[::-1]).tolist() == [2, 1, 0] and not recwarn.list
+
+
+def test_lists_of_floats_have_the_precision_that_is_asked_for():
+    like = torch.zeros(1, dtype=torch.float64)
+    for found in (
+        checks.grey("images", [[0.1]], ("n", 1), torch.float64),
+        checks.finite("z", [[0.1]], ("n", 1), like=like),
+        checks.vectors("z", [0.1], 1, like),
+    ):
+        assert found.dtype == torch.float64 and found.flatten().tolist() == [0.1]
+    with pytest.raises(ValueError, match=r"z must have shape \[\.\.\., 2\], got \[1\]"):
+        checks.vectors("z", [0.1], 2, like)
+
+
+def test_an_open_end_a_switch_and_a_square():
+    assert checks.number("rate", 0.999, 0, 1, open_high=True) == 0.999
+    with pytest.raises(ValueError, match="rate must be a finite number at least 0 and below 1, got 1"):
+        checks.number("rate", 1, 0, 1, open_high=True)
+    assert checks.flag("exact", np.True_) is True
+    for given in (1, "yes", None):
+        with pytest.raises(ValueError, match="exact must be True or False, got"):
+            checks.flag("exact", given)
+    assert type(checks.square("pixels", np.int64(784))) is int
+    for given, words in ((785, "the nearest are 784 and 841"), (0, "at least 1"), (3.0, "whole number")):
+        with pytest.raises(ValueError, match=f"pixels must .*{words}"):
+            checks.square("pixels", given)
