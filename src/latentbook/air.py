@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from latentbook import checks
 from latentbook.air_objectives import Steps, concrete, exact, reinforce
-from latentbook.air_parts import EDGE, EXACT, AIRConfig, Recurrent, WhatVAE, check_images
+from latentbook.air_parts import EDGE, EXACT, OTHER_SIZE, AIRConfig, Recurrent, WhatVAE, check_images
 from latentbook.data import Batch
 from latentbook.distributions import DiagonalGaussian, count_posterior, standard_normal
 from latentbook.schedules import linear
@@ -99,20 +99,8 @@ class AIR(nn.Module):
 
         Raises ValueError for images of another size or outside [0, 1], and for noise of another shape or not finite.
         """
-        images = self.check_scenes(images)
-        return self.walk(images, self.check_noise(noise, len(images)))
-
-    def check_scenes(self, images: Tensor) -> Float[Tensor, "batch 1 canvas canvas"]:
-        """Images as this model takes them: see `air_parts.check_images`."""
-        return check_images(images, self.config.canvas, self.prior_mean.dtype)
-
-    def check_noise(self, noise: Tensor, n: int) -> Float[Tensor, "batch steps z"]:
-        """Noise for n scenes, handed in, in the model's precision. Raises ValueError for another shape, NaN or infinity."""
-        return checks.finite("noise", noise, (n, self.config.steps, self.z_dim), self.prior_mean.dtype)
-
-    def walk(self, images: Float[Tensor, "batch 1 canvas canvas"], noise: Float[Tensor, "batch steps z"]) -> Path:
-        """`attend`, on what is known to fit."""
         c = self.config
+        images, noise = check_images(images, c.canvas, self.prior_mean.dtype), self.check_noise(noise, len(images))
         projected = self.inference.of_image(images.flatten(1))
         z, state = images.new_ones(len(images), 1 + self.z_dim), images.new_zeros(len(images), c.hidden_dim)
         steps = []
@@ -128,6 +116,17 @@ class AIR(nn.Module):
             z = F.pad(self.place(drawn), (1, 0), value=1.0)  # presence, where, what
         logits, mean, log_var, z, crops = (torch.stack(part, 1) for part in zip(*steps, strict=True))
         return Path(logits, DiagonalGaussian(mean, log_var), z, crops)
+
+    def scenes_in_float(self, images: Tensor) -> Float[Tensor, "batch 1 canvas canvas"]:
+        """Scenes in the model's precision, before `attend` looks at every pixel. Raises ValueError for other shapes."""
+        images = checks.shaped(
+            "images", checks.as_tensor("images", images), ("batch", 1, *[self.config.canvas] * 2), OTHER_SIZE
+        )
+        return checks.in_float("images", images, self.prior_mean.dtype)
+
+    def check_noise(self, noise: Tensor, n: int) -> Float[Tensor, "batch steps z"]:
+        """Noise for n scenes in the model's precision. Raises ValueError for another shape, NaN and infinity."""
+        return checks.finite("noise", noise, (n, self.config.steps, self.z_dim), self.prior_mean.dtype)
 
     def paint(
         self, where: Float[Tensor, "batch steps 3"], what: Float[Tensor, "batch steps what"]
@@ -182,9 +181,9 @@ class AIR(nn.Module):
         Raises ValueError for images, noise or numbers that do not fit.
         """
         checks.generator("generator", generator)
-        c, images = self.config, self.check_scenes(checks.has("batch", batch, "images", hint=BATCH).images)
+        c, images = self.config, self.scenes_in_float(checks.has("batch", batch, "images", hint=BATCH).images)
         n = len(images)
-        path = self.walk(images, self.draw_noise(n, generator) if noise is None else self.check_noise(noise, n))
+        path = self.attend(images, self.draw_noise(n, generator) if noise is None else noise)
         prior = {}
         if presence_prior is not None:
             share = checks.number("presence_prior", presence_prior, 0, 1, open_low=True, open_high=True)
@@ -221,9 +220,9 @@ class AIR(nn.Module):
         self, images: Float[Tensor, "batch 1 canvas canvas"], generator: torch.Generator | None = None
     ) -> Inference:
         """What is in the scenes: posterior means and the most probable count; with a generator, a draw of everything."""
-        images, generator = self.check_scenes(images), checks.generator("generator", generator)
+        images, generator = self.scenes_in_float(images), checks.generator("generator", generator)
         noise = self.prior_mean.new_zeros(len(images), self.config.steps, self.z_dim)
-        path = self.walk(images, noise if generator is None else self.draw_noise(len(images), generator))
+        path = self.attend(images, noise if generator is None else self.draw_noise(len(images), generator))
         log_q = count_posterior(path.logits)
         counts = log_q.argmax(1) if generator is None else draw_counts(log_q.exp(), generator)
         where, what = self.place(path.z).split((3, self.config.what_dim), dim=2)
@@ -257,8 +256,8 @@ class AIR(nn.Module):
     @torch.no_grad()
     def elbo(self, images: Tensor, generator: torch.Generator | None = None) -> Float[Tensor, " batch"]:
         """The evidence lower bound in nats: one draw of where and what, the sum over all counts, no weights and no floor."""
-        images = self.check_scenes(images)
-        path = self.walk(images, self.draw_noise(len(images), generator))
+        images = self.scenes_in_float(images)
+        path = self.attend(images, self.draw_noise(len(images), generator))
         return -sum(exact(self.steps(images, path)).values()) - self.constant()
 
     @torch.no_grad()
@@ -269,10 +268,10 @@ class AIR(nn.Module):
 
         A weight is that of one path summed over all counts, sum_n p(n) p(x, z_1..n) / q(z_1..n), and so does not need q(n).
         """
-        images, samples = self.check_scenes(images), checks.count("samples", samples)
+        images, samples = self.scenes_in_float(images), checks.count("samples", samples)
         weights, log_prior = [], self.check_odds(count_prior).log()
         for _ in range(samples):
-            path = self.walk(images, self.draw_noise(len(images), generator))
+            path = self.attend(images, self.draw_noise(len(images), generator))
             ratio = (self.prior.log_prob(path.z) - path.q.log_prob(path.z)).sum(2).cumsum(1)
             log_p = log_prior + F.pad(ratio, (1, 0)) - self.steps(images, path).nll_of_counts()  # [batch, counts]
             weights.append(log_p.logsumexp(1))

@@ -19,6 +19,7 @@ OUTPUTS = ("sigmoid", "clamped", "absolute", "linear")
 OBJECTIVES = ("exact", "reinforce", "concrete")
 LIKELIHOODS = ("gaussian", "bernoulli")
 IMAGE_LAYERS = ("convolutional", "linear")
+OTHER_SIZE = "another size of scenes needs another AIRConfig(canvas=...) and training"
 EDGE = 1e-3  # a Bernoulli's mean keeps this far from 0 and 1: an empty canvas would make any ink infinitely unlikely
 
 
@@ -185,5 +186,4 @@ def check_images(
 
     Raises ValueError unless they are [batch >= 1, 1, canvas, canvas] in [0, 1], without NaN, in a precision that is kept.
     """
-    hint = "another size of scenes needs another AIRConfig(canvas=...) and training"
-    return checks.grey("images", images, ("batch", 1, canvas, canvas), dtype, hint)
+    return checks.grey("images", images, ("batch", 1, canvas, canvas), dtype, OTHER_SIZE)

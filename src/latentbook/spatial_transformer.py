@@ -71,20 +71,14 @@ def transform(
     affine: from output to input coordinates. size: (rows, columns) of the output, or one number for both. Of two precisions
     the result has the higher one. Raises ValueError for other shapes, an affine that is not finite and a size below 1.
     """
-    affine = checks.as_tensor("affine", affine)
-    return _transform(image, checks.finite("affine", affine, affine.shape, checks.float_type(affine)), size)
-
-
-def _transform(image: Tensor, affine: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """`transform`, by an affine that is known to be finite."""
     rows, columns = pair(size)
-    image = checks.as_tensor("image", image)
+    image, affine = in_one_type(checks.as_tensor("image", image), checks.as_tensor("affine", affine))
     if image.ndim != 4 or affine.shape != (len(image), 2, 3):
         raise ValueError(
             "image must be [batch, channels, height, width] and affine [batch, 2, 3] with the same batch, got "
             f"{list(image.shape)} and {list(affine.shape)}; expand one of them or add the missing dimension"
         )
-    image, affine = in_one_type(image, affine)
+    checks.finite("affine", affine, affine.shape, affine.dtype)
     grid = F.affine_grid(affine, [len(image), 1, rows, columns], align_corners=False)  # [batch, rows, columns, 2]
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
@@ -93,14 +87,14 @@ def image_to_window(
     image: Float[Tensor, "batch channels height width"], where: Float[Tensor, "batch 3"], size: int | tuple[int, int]
 ) -> Float[Tensor, "batch channels rows columns"]:
     """What a window sees of an image: a crop, `size` pixels large. Raises as `affine_from_where` and `transform`."""
-    return _transform(image, affine_from_where(invert(where)), size)
+    return transform(image, affine_from_where(invert(where)), size)
 
 
 def window_to_image(
     window: Float[Tensor, "batch channels rows columns"], where: Float[Tensor, "batch 3"], size: int | tuple[int, int]
 ) -> Float[Tensor, "batch channels height width"]:
     """A window pasted back on an empty canvas, `size` pixels large. Raises as `affine_from_where` and `transform`."""
-    return _transform(window, affine_from_where(where), size)
+    return transform(window, affine_from_where(where), size)
 
 
 def paste_windows(

@@ -270,8 +270,8 @@ def bench(device: str = "cpu", rounds: int = 7, steps: int = 5) -> dict[str, Any
 
 
 def from_file(config: dict[str, Any]) -> AIR:
-    """A model of the configuration in a weights file."""
-    return AIR(AIRConfig(**config))
+    """A model of the configuration in a weights file, where tuples are lists."""
+    return AIR(AIRConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}))
 
 
 STATES = ("exact",)  # the variant whose trained state (seed 0) is shipped
