@@ -56,6 +56,7 @@ def refuse_weights(optimizer, *_):  # a window that is moved is no training
 training.TrainingRun.step = refuse
 register_optimizer_step_pre_hook(refuse_weights)
 profiles.Profile.source = "offline"  # whatever this machine has: no test waits for a network
+profiles.Profile.pick = lambda self, full, smoke, read=None: smoke  # its sizes will do: what counts is that nothing trains
 """
 
 
