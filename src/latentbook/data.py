@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gzip
 import hashlib
+import math
 import os
 import stat
 import threading

@@ -43,7 +43,13 @@ class MixAndMatchConfig:
     prior: str = "standard"  # "conditional": a Gaussian read off the condition (not in the original)
 
     def __post_init__(self) -> None:
-        least = {"data_dim": 2, "condition_dim": 2, "hidden_dim": 1, "latent_dim": 1}  # an encoder's first layer halves
+        least = {
+            "data_dim": 2,
+            "condition_dim": 2,
+            "hidden_dim": 1,
+            "latent_dim": 1,
+            "alpha": 0,
+        }  # an encoder's first layer halves
         choices = {"mask_per": PER, "mixing": MIXINGS, "prior": PRIORS}
         checks.fields_fit(self, at_least=least, choices=choices)
         check_alpha(self.alpha, self.hidden_dim)

@@ -533,7 +533,7 @@ PLAIN = {
     VAEConfig: {"pixels": np.int64(64), "latent_dim": np.uint8(3), "teacher_forcing": np.True_},
     MixAndMatchConfig: {"hidden_dim": np.int32(16), "alpha": np.int64(8)},
     ConditionalVAEConfig: {"temperature": np.float32(0.5), "dropout": np.float64(0.25), "label_kl": np.bool_(True)},
-    MultiLevelVAEConfig: {"noise_std": torch.tensor(0.5), "group_size": torch.tensor(4), "init_std": 1},
+    MultiLevelVAEConfig: {"noise_std": torch.tensor(0.5), "group_size": torch.tensor(4)},
 }
 
 

@@ -713,7 +713,7 @@ def test_take_gives_those_in_that_order(index, wanted):
         (torch.tensor([1.0]), "torch.float32"),
         (torch.tensor([[1]]), r"\[1, 1\]"),
         (torch.tensor(1), r"slice\(i, i \+ 1\)"),
-        (3, "index must hold numbers, got a int"),
+        (3, "index must hold numbers, got an int"),
         (None, "index must hold numbers, got None"),
     ],
 )

@@ -426,8 +426,8 @@ def test_the_completer_answers_once_and_its_loss_is_torchs():
 @pytest.mark.parametrize("alpha", [-1, 129, 64.0, True, "64", np.float64(64)])
 def test_alpha_out_of_range_or_no_int(alpha):
     message = re.escape(f"alpha (of hidden_dim=128) must be a whole number between 0 and 128, got {alpha!r}")
-    with pytest.raises(ValueError, match=message):
-        MixAndMatch(MixAndMatchConfig(alpha=alpha))
+    with pytest.raises(ValueError, match=rf"alpha .*must be a whole number .*, got {re.escape(repr(alpha))}"):
+        MixAndMatchConfig(alpha=alpha)
     with pytest.raises(ValueError, match=message):
         sampling(2, 128, alpha)
     with pytest.raises(ValueError, match=message):

@@ -394,7 +394,7 @@ def test_random_sizes_are_geometric():
 def test_every_epoch_has_other_groups():
     """What an epoch's batches hold together differs from the last one's, and within a batch sub-groups differ too."""
     digits, order = load_digits("train", source="offline").take(slice(0, 120)), seeded()
-    numbered = Batch(torch.arange(120.0).view(-1, 1, 1, 1), digits.labels)
+    numbered = Batch(torch.arange(120.0).view(-1, 1, 1, 1) / 120, digits.labels)
     digits = replace(digits, images=numbered.images)
     epochs = []
     for _ in range(2):

@@ -268,15 +268,13 @@ def kept(**others) -> Unchecked:
     return Unchecked(**{**vars(DIGITS.take(slice(0, 3))), **others})
 
 
-@pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int32, torch.float16, torch.float64])
+@pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int32, torch.float16])
 def test_black_and_white_digits_of_any_type_make_the_scenes_of_their_floats(kind):
     images = DIGITS.images[:3].round()
     scenes = draw_scenes(kept(images=images.to(kind)), 8, seed=2)
     expected = draw_scenes(kept(images=images), 8, seed=2)
     torch.testing.assert_close(scenes.images.float(), expected.images)
-    assert torch.equal(scenes.boxes, expected.boxes) and scenes.images.dtype == (
-        torch.float64 if kind == torch.float64 else torch.float32
-    )
+    assert torch.equal(scenes.boxes, expected.boxes) and scenes.images.dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int32])
@@ -355,12 +353,12 @@ SOME = draw_scenes(DIGITS, 6)
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"labels": SOME.labels[:4]}, "as many images as labels .*, got 6 images, 4 labels"),
-        ({"labels": SOME.labels.unsqueeze(1)}, r"labels must have shape \[6\], nothing empty, got \[6, 1\]"),
+        ({"labels": SOME.labels[:4]}, "as many images as labels, got 6 images, 4 labels"),
+        ({"labels": SOME.labels.unsqueeze(1)}, r"labels must be \[6\], one for each example, got \[6, 1\]"),
         ({"labels": SOME.labels.float()}, "labels must be whole numbers"),
-        ({"objects": SOME.objects[:3]}, "got 6 images, 6 labels, 3 objects"),
+        ({"objects": SOME.objects[:3]}, "got 6 images, 3 objects, 6 boxes"),
         ({"boxes": SOME.boxes[:, :1]}, r"boxes must have shape \[6, 2, 4\]"),
-        ({"images": SOME.images[:, 0]}, r"images must have shape \[6, 1, 50, 50\]"),
+        ({"images": SOME.images[:, 0]}, r"images must have shape \[n, 1, height, width\]"),
         ({"images": SOME.images[..., :40]}, "they are as large as their layout's canvas"),
         ({"images": (SOME.images * 255).byte()}, "divide bytes by 255"),
         ({"images": None}, "images must hold numbers, got None"),
@@ -377,7 +375,6 @@ def test_scenes_are_made_of_lists_and_arrays_too(plain):
     made = replace(SOME, **{name: part.numpy() for name, part in parts.items()})
     assert all(torch.equal(getattr(made, name), part) for name, part in parts.items())
     assert replace(SOME, labels=SOME.labels.to(torch.uint8)).labels.dtype == torch.int64
-    assert len(SOME.take(SOME.labels == 9)) == 0  # none of that kind is no mistake
 
 
 # Speed
