@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import as_file, files
 from itertools import cycle
 from pathlib import Path as FilePath
@@ -25,6 +24,7 @@ from latentbook import checks
 from latentbook.data import Digits
 from latentbook.files import check_writable, write_whole
 from latentbook.spatial_transformer import box_corners, pair
+from latentbook.style import book_style
 
 COLOURS = {
     "data": "#0072B2",
@@ -52,13 +52,6 @@ def use_style() -> None:
     """Set the book's look for every plot that follows, and nothing of any other look."""
     with as_file(files("latentbook") / "latentbook.mplstyle") as path:
         plt.style.use(["default", path])
-
-
-@contextmanager
-def book_style() -> Iterator[None]:
-    """Draw in the book's look, whatever the reader's settings are, and leave those as they were. Decorates functions too."""
-    with as_file(files("latentbook") / "latentbook.mplstyle") as path, plt.style.context(path, after_reset=True):
-        yield
 
 
 class BookFigure(Figure):

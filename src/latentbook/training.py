@@ -21,6 +21,7 @@ from latentbook import checks, files, identity
 from latentbook.data import Batch, Digits
 from latentbook.progress import bar_options
 from latentbook.schedules import Schedule, constant
+from latentbook.style import book_style
 from latentbook.tensor_files import (  # noqa: F401 (weights are saved and loaded under this module's name)
     config_of,
     load_tensors,
@@ -554,13 +555,14 @@ def live_curves(cell_size: tuple[float, float] = (4.6, 2.9)) -> Hook:
     """A hook that redraws the loss curves in the notebook after every epoch, by livelossplot.
 
     One panel a term, with its held-out values (see `validation`) in the same panel; cell_size: of a panel, in inches.
-    Epochs that were trained before, up to a checkpoint, are drawn too, at once.
+    Epochs that were trained before, up to a checkpoint, are drawn too, at once. In the book's look, as all figures.
     """
     from livelossplot import PlotLosses
     from livelossplot.outputs import MatplotlibPlot
 
     plot, shown, panels, drawn = None, None, {}, 0
 
+    @book_style()
     def draw(model: nn.Module, history: History) -> None:
         nonlocal plot, shown, panels, drawn
         names = list(dict.fromkeys(name for epoch in history.epochs for name in epoch))

@@ -14,7 +14,7 @@ import latentbook
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "latentbook"
 FLOORS = (
-    ("files", "checks", "progress", "downloads"),
+    ("files", "checks", "progress", "downloads", "style"),
     ("data", "scenes", "distributions", "schedules", "tensor_files"),
     ("spatial_transformer", "nets", "air_parts", "air_objectives", "identity"),
     ("mix_and_match", "conditional_vae", "multi_level_vae", "localisation", "air", "vae"),

@@ -265,3 +265,18 @@ def test_colab_is_asked_for_its_manager_of_custom_widgets(monkeypatch):
 
 def test_axes_are_what_curves_gives():
     assert isinstance(figures.curves({"a": [1.0]}, ylabel="y"), Axes)
+
+
+def test_curves_during_training_are_drawn_in_the_books_look(monkeypatch):
+    from livelossplot import PlotLosses
+
+    from latentbook.training import History, live_curves
+
+    seen = []
+    monkeypatch.setattr(
+        PlotLosses, "send", lambda self: seen.append((plt.rcParams["text.usetex"], plt.rcParams["axes.facecolor"]))
+    )
+    with plt.rc_context({"text.usetex": True, "axes.facecolor": "black"}):
+        live_curves()(None, History(epochs=[{"bce": 1.0}]))
+        assert plt.rcParams["text.usetex"] is True
+    assert seen == [(False, "white")]
