@@ -55,7 +55,9 @@ class Copy:
             name: value for name, value in os.environ.items() if name not in ("PYTHON", "MAKEFLAGS", "MAKELEVEL")
         }
         command = ["make", "--no-print-directory", f"PYTHON={python or self.named}", *arguments]
-        done = subprocess.run(command, cwd=self.folder, env=outside | environment, text=True, capture_output=True)
+        done = subprocess.run(
+            command, cwd=self.folder, env=outside | environment, encoding="utf-8", capture_output=True
+        )
         return done.returncode, done.stdout + done.stderr
 
     def told(self) -> str:
