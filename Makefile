@@ -13,6 +13,10 @@ INPUTS  := _config.yml _toc.yml $(shell find book notebooks src/latentbook -type
              ! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*' ! -name '.*' 2>/dev/null | sed 's/ /\\ /g')
 PYTEST  := $(BIN)/python -m pytest -n 2
 PIP     := $(BIN)/python -m pip --disable-pip-version-check
+# Of the files of an environment, for `find`: none that venv itself and its pip write.
+NOT_OURS := ! -path '.venv/bin/*' $(foreach name,pyvenv.cfg .gitignore lib64 distutils-precedence.pth,! -name '$(name)') \
+             $(foreach name,pip pip-* setuptools setuptools-* pkg_resources _distutils_hack __pycache__,! -path '*/site-packages/$(name)/*')
+RUNS    := $(shell $(BIN)/python -c 'print("yes")' 2>/dev/null)
 WHICH   := import sys; print("Python %d.%d.%d in %s" % (*sys.version_info[:3], sys.base_prefix))
 # The torch that is in .venv, if pyproject.toml accepts it: pip would replace it by what the newest torchvision asks for.
 KEEP    := import re; from importlib.metadata import version; from pip._vendor.packaging.specifiers import SpecifierSet; \
@@ -23,7 +27,7 @@ LISTEN  := import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCK
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install book test colab execute serve format numbers sync lint clean
-.PHONY: python-in-use port-is-free
+.PHONY: python-in-use python-does-not-run port-is-free
 
 help: ## this list
 	@echo "usage: make TARGET [CHAPTER=01] [PROFILE=smoke|read|full] [DATA=FOLDER] [PORT=8000] [PYTHON=python3]"
@@ -32,11 +36,11 @@ help: ## this list
 
 install: $(STAMP) ## make .venv with all that the book and the tests need (about 6 GB)
 
-# A .venv without pip was left half made, by a stop or for want of a Debian package: it is made again if nothing was
+# A .venv without a whole pip was left half made, by a stop or for want of a Debian package: it is made again if nothing was
 # installed into it, else given its pip. Never is one removed that holds something.
-$(STAMP): | python-in-use pyproject.toml requirements.txt
-	@if test -e .venv && ! $(PIP) --version >/dev/null 2>&1; then \
-	  if ! find .venv/ -path '*/site-packages/*' -prune 2>/dev/null | grep -qvE '/(pip|setuptools|pkg_resources|_distutils_hack|distutils-precedence|__pycache__)[^/]*$$'; then \
+$(STAMP): $(if $(RUNS),,python-does-not-run) | python-in-use pyproject.toml requirements.txt
+	@if test -e .venv && ! $(PIP) show --quiet pip >/dev/null 2>&1; then \
+	  if test -d .venv && ! find -H .venv ! -type d $(NOT_OURS) | grep -q .; then \
 	    echo "Removing .venv, which was left half made ..."; rm -rf .venv; \
 	  elif ! $(BIN)/python -m ensurepip >/dev/null 2>&1; then \
 	    echo "The Python of .venv does not run, or has no pip and cannot get it. To start over: rm -r .venv, then give the command again."; exit 1; \
@@ -63,12 +67,11 @@ $(STAMP): | python-in-use pyproject.toml requirements.txt
 # A Python that is named where another one made .venv would be ignored without a word.
 python-in-use:
 ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
-	@if test -x $(BIN)/python; then \
-	  used=$$($(BIN)/python -c '$(WHICH)' 2>/dev/null); named=$$("$(PYTHON)" -c '$(WHICH)' 2>/dev/null); \
-	  test "$$used" = "$$named" || { \
-	    echo "PYTHON=$(PYTHON) is not used: .venv has $${used:-a Python that does not run}, and goes on with it."; \
-	    echo "To change that: rm -r .venv, then give the command again."; }; \
-	fi
+	@used=$$($(BIN)/python -c 'import pip; $(WHICH)' 2>/dev/null) || exit 0; \
+	named=$$("$(PYTHON)" -c '$(WHICH)' 2>/dev/null); \
+	test "$$used" = "$$named" || { \
+	  echo "PYTHON=$(PYTHON) is not used: .venv has $$used and goes on with it."; \
+	  echo "To change that: rm -r .venv, then give the command again."; }
 else
 	@:
 endif

@@ -34,6 +34,8 @@ notebook = nbformat.read(sys.argv[1], as_version=4)
 NotebookClient(notebook, kernel_name="python3", timeout=None).execute()
 nbformat.write(notebook, sys.argv[1])
 """
+VIEW = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
 QUIET = ("--quiet", "--disable-pip-version-check")
 
 
@@ -143,14 +145,19 @@ def unrun(notebook: dict) -> dict:
 
 
 def failures(notebook: dict) -> list[str]:
-    """What an executed notebook shows that it must not, a line each: cells that did not run or ended in an error."""
-    lines = []
+    """What is wrong with an executed notebook, a line each: cells that did not run or ended in an error, and figures of
+    the library that a reader without a kernel would not see."""
+    lines, models = [], notebook["metadata"].get("widgets", {}).get(STATE, {}).get("state", {})
     for number, cell in enumerate(code_cells(notebook), 1):
         errors = [output["ename"] for output in cell["outputs"] if output["output_type"] == "error"]
         if errors and "raises-exception" not in cell["metadata"].get("tags", []):
             lines.append(f"code cell {number} ended in {errors[0]}")
         if cell["execution_count"] is None and "".join(cell["source"]).strip():
             lines.append(f"code cell {number} did not run")
+        for shown in (output["data"] for output in cell["outputs"] if VIEW in output.get("data", {})):
+            figure = models.get(shown[VIEW]["model_id"], {}).get("model_module") == "anywidget"  # not a progress bar
+            if figure and not {"text/html", "image/png"} & shown.keys():
+                lines.append(f"code cell {number} shows a figure that leaves no picture in a saved copy")
     return lines
 
 

@@ -112,12 +112,24 @@ def cell(source="1", count=1, outputs=(), tags=()):
 def test_a_cell_that_failed_or_never_ran_is_seen():
     error = {"output_type": "error", "ename": "ValueError"}
     cells = [{"cell_type": "markdown"}, cell(), cell("", None), cell(outputs=[error], tags=["raises-exception"])]
-    assert colab.failures({"cells": cells}) == []
-    assert colab.failures({"cells": [*cells, cell(outputs=[error]), cell(count=None)]}) == [
+    assert colab.failures({"cells": cells, "metadata": {}}) == []
+    assert colab.failures({"metadata": {}, "cells": [*cells, cell(outputs=[error]), cell(count=None)]}) == [
         "code cell 4 ended in ValueError",
         "code cell 5 did not run",
     ]
     assert [c["outputs"] for c in colab.code_cells(colab.unrun({"cells": cells}))] == [[], [], []]
+
+
+def test_a_figure_that_leaves_no_picture_is_seen():
+    def shows(model, **picture):
+        return cell(outputs=[{"output_type": "display_data", "data": {colab.VIEW: {"model_id": model}, **picture}}])
+
+    state = {"a": {"model_module": "anywidget"}, "bar": {"model_module": "@jupyter-widgets/controls"}}
+    notebook = {"metadata": {"widgets": {colab.STATE: {"state": state}}}}
+    good = [shows("bar"), shows("a", **{"image/png": "..."}), shows("a", **{"text/html": "..."})]
+    assert colab.failures({**notebook, "cells": good}) == []
+    (line,) = colab.failures({**notebook, "cells": [*good, shows("a", **{"text/plain": "..."})]})
+    assert line == "code cell 4 shows a figure that leaves no picture in a saved copy"
 
 
 @pytest.mark.parametrize("name", colab.KERNEL)

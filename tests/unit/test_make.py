@@ -55,7 +55,9 @@ class Copy:
             name: value for name, value in os.environ.items() if name not in ("PYTHON", "MAKEFLAGS", "MAKELEVEL")
         }
         command = ["make", "--no-print-directory", f"PYTHON={python or self.named}", *arguments]
-        done = subprocess.run(command, cwd=self.folder, env=outside | environment, text=True, capture_output=True)
+        done = subprocess.run(
+            command, cwd=self.folder, env=outside | environment, encoding="utf-8", capture_output=True
+        )
         return done.returncode, done.stdout + done.stderr
 
     def told(self) -> str:
@@ -85,6 +87,9 @@ def test_a_half_made_environment_is_made_again(copy):
     packages = copy.venv / "lib" / "python3.11" / "site-packages"
     (packages / "pip" / "_internal").mkdir(parents=True)  # stopped while pip was unpacked
     (packages / "pip-24.0.dist-info").mkdir()
+    for name in ("pip/_internal/build_env.py", "pip-24.0.dist-info/METADATA", "distutils-precedence.pth"):
+        (packages / name).touch()
+    (copy.venv / "pyvenv.cfg").touch()
     status, said = copy.make("install")
     assert status == 0, said
     assert "Removing .venv, which was left half made" in said and "Making .venv" in said
@@ -94,19 +99,42 @@ def test_a_half_made_environment_is_made_again(copy):
 def test_an_environment_without_any_python_is_made_again(copy):
     (copy.venv / "bin").mkdir(parents=True)
     status, said = copy.make("install")
-    assert status == 0 and "half made" in said, said
+    assert status == 0 and "half made" in said and "is not used" not in said, said
 
 
-def test_an_environment_that_holds_something_is_never_removed(copy):
+def test_an_environment_whose_python_has_gone_is_said_stamp_or_not(copy):
+    copy.make("install")
+    (copy.venv / "notes.txt").touch()
+    (copy.venv / "bin" / "python").unlink()
+    (copy.venv / "bin" / "python").symlink_to(copy.folder / "gone")
+    status, said = copy.make("lint")
+    assert status != 0 and "does not run" in said and "rm -r .venv" in said
+
+
+@pytest.mark.parametrize(
+    "name", ["lib/python3.11/site-packages/numpy/__init__.py", "lib/python3.11/site-packages/pipx.py", "notes.txt"]
+)
+def test_an_environment_that_holds_something_is_never_removed(copy, name):
     copy.pretend(copy.venv / "bin" / "python", pip="exit 1")
-    kept = copy.venv / "lib" / "python3.11" / "site-packages" / "numpy"
-    kept.mkdir(parents=True)
+    kept = copy.venv / name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.touch()
     status, said = copy.make("install")
     assert status != 0 and kept.exists() and copy.stamps() == []
     assert "rm -r .venv" in said and "half made" not in said
+
+
+def test_an_environment_without_pip_gets_it(copy):
     copy.pretend(copy.venv / "bin" / "python", pip="test -e .venv/pip", ensurepip="touch .venv/pip")
+    (kept := copy.venv / "notes.txt").touch()
     assert copy.make("install")[0] == 0
     assert kept.exists() and len(copy.stamps()) == 1
+
+
+def test_a_file_of_that_name_is_left_alone(copy):
+    copy.venv.write_text("elsewhere")
+    status, said = copy.make("install")
+    assert status != 0 and "rm -r .venv" in said and copy.venv.read_text() == "elsewhere"
 
 
 def test_a_good_environment_without_a_stamp_is_used(copy):
