@@ -175,7 +175,6 @@ def reproduce(options: argparse.Namespace) -> int:
     if unknown := [name for name in options.variants if name not in module.VARIANTS]:
         raise ValueError(f"no variant {', '.join(unknown)}; {options.experiment} has: {', '.join(module.VARIANTS)}")
     options.seeds = sorted(set(options.seeds or seeds("0-4")))
-    _refuse_both(options)
     configs = _configs(options, module)
     place = _tried(results.check_place, options.experiment, options.results, option="--results DIR")
     _ask_before_starting_over(options, configs, place)
@@ -260,7 +259,6 @@ def weights(options: argparse.Namespace) -> int:
         raise ValueError(f"no state of {', '.join(unknown)} is shipped; {options.experiment} ships: {shipped}")
     if options.offline and not options.output:
         raise ValueError("--offline needs --output DIR: the book's states are trained on MNIST")
-    _refuse_both(options)
     wanted = list(dict.fromkeys(options.variants or module.STATES))
     for variant in wanted:
         place = module.state_path(variant, options.output)
@@ -450,11 +448,6 @@ def _configs(options: argparse.Namespace, module: ModuleType) -> dict[str, Any]:
 def _list(variants: list[str], of: int) -> str:
     """The names of some variants in a message."""
     return "every variant" if len(variants) == of > 1 else ", ".join(variants)
-
-
-def _refuse_both(options: argparse.Namespace) -> None:
-    if options.offline and options.data is not None:
-        raise ValueError("--offline and --data ask for different digits: give one of them")
 
 
 def _tried(try_place: Any, *arguments: Any, option: str) -> Any:

@@ -179,6 +179,8 @@ def check(root: str | Path = ".") -> list[str]:
         found = _problems(source, target) if target.exists() else [f"not executed; {_again(source)}"]
         try:
             problems += [f"{target.name}: {problem}" for problem in found]
+        except ImportError:
+            raise
         except Exception as error:  # whatever jupytext and nbformat raise for a file that is no notebook
             problems.append(f"{target.name}: cannot be read ({error}); {_again(source)}")
     return problems

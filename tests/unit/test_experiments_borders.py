@@ -25,6 +25,7 @@ from latentbook.experiments import (
     results,
     spatial_transformer,
 )
+from latentbook.experiments.run import but
 from latentbook.localisation import Localisation
 from latentbook.scenes import draw_scenes, make_sprites
 
@@ -224,5 +225,7 @@ def test_windows_reach_the_judge_as_it_reads_pictures(monkeypatch):
 
 def test_a_weight_may_be_nothing():
     assert primer.Config(kl_weight=0).kl_weight == 0
-    assert conditional_vae.weights(conditional_vae.Config(adversary_weight=0))["adversary"] == 0
-    assert multi_level_vae.weights(multi_level_vae.Config(identity_weight=0))["identity"] == 0
+    config = but(conditional_vae.Config(), adversary=True, adversary_weight=0)
+    assert conditional_vae.weights(config)["adversary"] == 0
+    config = but(multi_level_vae.Config(), identity=True, identity_weight=0)
+    assert multi_level_vae.weights(config)["identity"] == 0
