@@ -26,7 +26,7 @@ LISTEN  := import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCK
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test colab execute serve format numbers sync lint clean
+.PHONY: help install book test coverage colab execute serve format numbers sync lint clean
 .PHONY: python-in-use python-does-not-run port-is-free
 
 help: ## this list
@@ -84,13 +84,16 @@ $(SITE): $(STAMP) $(INPUTS)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -c 'from jupyter_book.cli.main import main; main()' build -W -n --keep-going -q . || { rm -f $@; exit 1; }
 	@touch $@
 
-test: lint book ## lint, then all tests: units, notebooks (smoke), the built site; prints the coverage
-	@rm -f .coverage .coverage.*
-	$(PYTEST) --cov --cov-report=term tests/unit tests/notebooks
+test: lint book ## lint, then all tests: units, notebooks (smoke and read), the built site
+	$(PYTEST) tests/unit tests/notebooks
 	$(PYTEST) tests/site
 
 colab: ## run all notebooks in smoke, or CHAPTER=01, with Colab's versions, in .venv-colab (about 6 GB)
 	@"$(PYTHON)" tests/colab/run.py $(CHAPTER)
+
+coverage: $(STAMP) ## run the units and the notebooks, and print which lines of the library they reach
+	@rm -f .coverage .coverage.*
+	$(PYTEST) --cov --cov-report=term tests/unit tests/notebooks
 
 execute: $(STAMP) ## run all notebooks, or CHAPTER=01, and keep their outputs
 	$(BIN)/python -m latentbook execute $(CHAPTER) --profile $(PROFILE) $(if $(DATA),--data "$(DATA)")

@@ -2,7 +2,7 @@
 
 `nbval --nbval-lax` runs the cells and fails for an error; outputs are compared only in cells tagged nbval-check-output.
 A cell that writes on stderr fails as well: a reader has no use for a warning. In read a cell that trains fails.
-Meanwhile every signature of the library is checked by beartype, the shapes that jaxtyping writes in them too. The unit
+In smoke every signature of the library is checked by beartype, the shapes that jaxtyping writes in them too. The unit
 tests go without: they give wrong shapes on purpose, to see what the library says.
 """
 
@@ -68,7 +68,8 @@ def run(source: Path, folder: Path, profile: str = "smoke") -> subprocess.Comple
             shutil.copy(extra, folder)
     hook, startup = folder / "hook", folder / "ipython" / "profile_default" / "startup"
     hook.mkdir()
-    (hook / "sitecustomize.py").write_text(CHECKED)  # runs first in every Python started below, so in the kernel too
+    # runs first in every Python started below, so in the kernel too; the calls in read are made in smoke as well
+    (hook / "sitecustomize.py").write_text(CHECKED if profile == "smoke" else "")
     startup.mkdir(parents=True)
     (startup / "untrained.py").write_text(UNTRAINED if profile == "read" else "")  # runs in the kernel before the cells
     (folder / "conftest.py").write_text(SILENT)
