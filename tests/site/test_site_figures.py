@@ -240,14 +240,14 @@ def test_the_saved_output_is_stable_and_complete():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"alpha": 17}, "alpha must be an integer between 0 and hidden=16, got 17"),
-        ({"alpha": True}, "alpha must be an integer between 0 and hidden=16, got True"),
-        ({"per": "epoch"}, 'per must be "example" or "batch"'),
-        ({"rows": 0}, "rows must be an integer of at least 1"),
+        ({"alpha": 17}, "alpha must be a whole number between 0 and 16, got 17"),
+        ({"alpha": True}, "alpha must be a whole number between 0 and 16, got True"),
+        ({"per": "epoch"}, "per must be one of example, batch, got 'epoch'"),
+        ({"rows": 0}, "rows must be a whole number at least 1"),
         ({"data": [[0.5]]}, "missing: condition, latent"),
         ({"data": [[2.0]], "condition": [[0.1]], "latent": [[0.1]]}, "must lie between 0 and 1, got 2 to 2"),
         ({"data": [[0.2]], "condition": [[0.1, 0.2]], "latent": [[0.1]]}, "one shape"),
-        ({"data": [[0.2], []], "condition": [[0.1]], "latent": [[0.1]]}, "rows of equal length"),
+        ({"data": [[0.2], []], "condition": [[0.1]], "latent": [[0.1]]}, "rows of one length"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_with_what_would(given, message):
