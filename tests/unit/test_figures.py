@@ -223,7 +223,7 @@ def test_flat_pictures_of_another_shape_come_with_their_size():
         (torch.full((2, 28, 28), 255, dtype=torch.uint8), "got 255 to 255: divide bytes by 255"),
         (np.random.default_rng(0).integers(0, 256, (1, 9, 9)), "grey values in \\[0, 1\\] without NaN"),
         (torch.full((1, 4, 4), math.nan), "without NaN, got nan"),
-        (torch.full((1, 4, 4), 1.001), "got 1 to 1: divide"),
+        (torch.full((1, 4, 4), 1.001), "got 1.001 to 1.001: divide"),
         (torch.zeros(1, 4, 4, dtype=torch.complex64), "complex64"),
     ],
 )
