@@ -18,12 +18,10 @@ from torch import Tensor, nn
 from latentbook import checks
 from latentbook.air_objectives import Steps, concrete, exact, reinforce
 from latentbook.air_parts import EDGE, EXACT, OTHER_SIZE, AIRConfig, Recurrent, WhatVAE, check_images
-from latentbook.data import Batch
+from latentbook.data import Batch, check_batch
 from latentbook.distributions import DiagonalGaussian, count_posterior, standard_normal
 from latentbook.schedules import linear
 from latentbook.spatial_transformer import box_corners, image_to_window, paste_windows
-
-BATCH = "give a Batch(images, labels), as Digits.batches does"
 
 
 class Path(NamedTuple):
@@ -181,7 +179,7 @@ class AIR(nn.Module):
         Raises ValueError for images, noise or numbers that do not fit.
         """
         checks.generator("generator", generator)
-        c, images = self.config, self.scenes_in_float(checks.has("batch", batch, "images", hint=BATCH).images)
+        c, images = self.config, self.scenes_in_float(check_batch(batch).images)
         n = len(images)
         path = self.attend(images, self.draw_noise(n, generator) if noise is None else noise)
         prior = {}

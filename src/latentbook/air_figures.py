@@ -37,7 +37,7 @@ def show_rows(rows: Mapping[str, Any], *, title: str = "", scale: float = 0.95) 
 
     Raises ValueError where a row has more pictures than another, and as `figures.pictures` does.
     """
-    if not rows:
+    if not checks.mapping("rows", rows):
         raise ValueError("rows must hold at least one row of pictures, got none: give {name: [n, 1, height, width]}")
     every = {name: pictures(name or "scenes", images) for name, images in rows.items()}
     columns, margin = checks.same_length(**every), 1.1 if any(every) else 0.1

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+ROUNDING = 1e-5  # of grey values, as of a picture that was read between pixels
+
 
 def as_tensor(
     name: str,
@@ -34,6 +36,7 @@ def as_tensor(
     """
     if isinstance(values, Tensor):
         return values
+    values = list(values) if isinstance(values, range) else values
     if not isinstance(values, np.ndarray | np.generic | list | tuple) or isinstance(values, str):
         raise ValueError(f"{name} must hold numbers, got {_kind(values)}: {hint}")
     try:
@@ -87,16 +90,18 @@ def grey(
 ) -> Tensor:
     """Grey values in [0, 1] without NaN, as floats (bool and whole numbers 0 and 1 are converted). shape: see `shaped`.
 
-    slack: so far outside may they lie, where rounding or interpolation went before.
+    What rounding left outside (up to 1e-5) is put back. slack: so far outside may they lie and stay, as in half precision.
     """
     images = in_float(name, shaped(name, as_tensor(name, images, dtype=dtype), shape, hint), dtype)
     low, high = torch.stack(images.aminmax()).tolist()  # together: on a GPU each look at a value is a wait
-    if not (low >= -slack and high <= 1 + slack):  # also false for NaN
-        raise ValueError(
-            f"{name} must hold grey values in [0, 1] without NaN, got {low:.3g} to {high:.3g}: "
-            "divide bytes by 255, undo a normalisation"
-        )
-    return images
+    if low >= -slack and high <= 1 + slack:  # also false for NaN
+        return images
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return images.clamp(0, 1)
+    raise ValueError(
+        f"{name} must hold grey values in [0, 1] without NaN, got {low:.6g} to {high:.6g}: "
+        "divide bytes by 255, undo a normalisation, clamp what an interpolation overshot"
+    )
 
 
 def vectors(name: str, values: Any, size: int, like: Tensor) -> Tensor:
@@ -239,6 +244,13 @@ def choice(name: str, given: Any, allowed: Iterable[Any]) -> Any:
     return given
 
 
+def mapping(name: str, given: Any) -> Mapping[Any, Any]:
+    """The mapping itself."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{name} must be a dict of names, got {_kind(given)}")
+    return given
+
+
 def known_names(name: str, given: Mapping[str, Any] | Iterable[str], allowed: Iterable[str]) -> None:
     """Raises ValueError for names among those given that are not allowed, and lists those that are."""
     allowed = list(allowed)
@@ -355,9 +367,7 @@ def _fitted(name: str, value: Any, hint: Any, limits: Mapping[str, Any]) -> Any:
         found = number(name, value, low, high, limits["open_low"], limits["open_high"])
         return value if type(value) is int else found  # 1 stays 1, as it was written and recorded
     if hint is bool:
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{name} must be True or False, got {value!r}")
-        return bool(value)
+        return flag(name, value)
     if hint is str:
         if not isinstance(value, str):
             raise ValueError(f"{name} must be a text, got {value!r}")

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from latentbook import checks
-from latentbook.data import Batch, flat_pixels, square_images
+from latentbook.data import Batch, check_batch, flat_pixels, square_images
 from latentbook.distributions import (
     DiagonalGaussian,
     bernoulli_nll,
@@ -80,7 +80,7 @@ class ConditionalVAE(nn.Module):
 
     def __init__(self, config: ConditionalVAEConfig = ConditionalVAEConfig()):
         super().__init__()
-        self.config = c = config
+        self.config = c = checks.kind("config", config, ConditionalVAEConfig)
         seen = c.pixels + (c.n_classes if c.posterior == "image-and-label" else 0)
         self.encoder = dense(seen, c.hidden_dim, norm=False)
         self.mean = nn.Linear(c.hidden_dim, c.latent_dim)
@@ -186,7 +186,7 @@ class ConditionalVAE(nn.Module):
         each image, and for a temperature or noise that does not fit.
         """
         c, like = self.config, self.mean.weight
-        x = flat_pixels(batch.images, c.pixels, like=like)
+        x = flat_pixels(check_batch(batch, "images", "labels").images, c.pixels, like=like)
         labels = checks.class_numbers("labels", batch.labels, len(x), c.n_classes, UNLABELLED, like.device)
         temperature = check_temperature(c.temperature if temperature is None else temperature)
         logits, shape = self.classify(x, generator), (len(x), c.latent_dim)

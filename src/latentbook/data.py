@@ -66,6 +66,12 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
+def check_batch(batch: Any, *parts: str) -> Any:
+    """The batch itself. Raises ValueError unless it has the parts that a model reads, images if none is named."""
+    hint = "give a Batch(images, labels), as Digits.batches does"
+    return checks.has("batch", batch, *(parts or ["images"]), hint=hint)
+
+
 def flat_pixels(
     images: Tensor, pixels: int, name: str = "images", like: Tensor | None = None
 ) -> Float[Tensor, "batch pixels"]:
@@ -148,9 +154,7 @@ class Digits:
         Raises ValueError, before the first batch is asked for, unless batch_size is a whole number of at least 1.
         """
         batch_size = checks.count("batch_size", batch_size)
-        if not isinstance(generator, torch.Generator | None):
-            raise ValueError(f"generator must be a torch.Generator or None, got {generator!r}: see manual_seed")
-        return self._batches(batch_size, generator)
+        return self._batches(batch_size, checks.generator("generator", generator))
 
     def _batches(self, batch_size: int, generator: torch.Generator | None) -> Iterator[Batch]:
         if generator is None:
@@ -162,7 +166,8 @@ class Digits:
 
     def _numbers(self, index: Tensor | np.ndarray | Sequence[int]) -> Tensor:
         """An index checked: what torch reports late, or on a GPU by ending the process, is a ValueError here."""
-        index, n = checks.as_tensor("index", index), len(self.labels)
+        hint = "give a slice, or a list of whole numbers or bools; slice(i, i + 1) for a single one"
+        index, n = checks.as_tensor("index", index, hint), len(self.labels)
         whole = not (index.is_floating_point() or index.is_complex())
         mask = index.dtype == torch.bool
         if index.ndim != 1 or (mask and len(index) != n) or not (whole or len(index) == 0):
@@ -204,12 +209,13 @@ def load_digits(
 
     split: "train" or "test". source: "auto", "mnist" (never the stand-in) or "offline" (never MNIST; LATENTBOOK_DATA is
     not looked at). wording: what a message calls these choices.
-    Raises ValueError for an unknown split or source, a root that is no path, source="offline" with a root or download,
-    and a damaged file; FileNotFoundError where MNIST is asked for and cannot be had; PermissionError (or another OSError)
-    for a named folder that cannot be read, or cannot be written to with `download`.
+    Raises ValueError for an unknown split or source, a device that is not here, a root that is no path, source="offline"
+    with a root or download, and a damaged file; FileNotFoundError where MNIST is asked for and cannot be had;
+    PermissionError (or another OSError) for a named folder that cannot be read, or cannot be written to with `download`.
     """
     checks.choice("split", split, SPLITS)
     checks.choice("source", source, SOURCES)
+    device = checks.device("device", device)
     chosen = _chosen(root, wording)
     if source == "offline":
         for name, given in ((wording.root, root is not None), (wording.download, download)):

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from latentbook import checks
-from latentbook.data import Batch
+from latentbook.data import Batch, check_batch
 from latentbook.nets import dropout
 from latentbook.training import load_weights
 
@@ -52,7 +52,9 @@ class Judge(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 10"]:
         """Logits of the ten digits."""
-        images = checks.in_float("images", checks.shaped("images", images, PICTURES), self.head.weight.dtype)
+        like = self.head.weight
+        images = checks.as_tensor("images", images, dtype=like.dtype, device=like.device)
+        images = checks.in_float("images", checks.shaped("images", images, PICTURES), like.dtype)
         return self.head(self.features(images))
 
     def loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
@@ -61,7 +63,9 @@ class Judge(nn.Module):
         Raises ValueError for images that are not grey values [batch, 1, 28, 28], or labels that do not fit them.
         """
         like = self.head.weight
-        images = checks.as_tensor("images", batch.images, dtype=like.dtype, device=like.device)
+        images = checks.as_tensor(
+            "images", check_batch(batch, "images", "labels").images, dtype=like.dtype, device=like.device
+        )
         images = checks.grey("images", images, PICTURES, like.dtype)
         labels = checks.class_numbers("labels", batch.labels, len(images), CLASSES, device=like.device)
         if not self.training:
@@ -75,9 +79,11 @@ class Judge(nn.Module):
 def load_judge(device: str | torch.device = "cpu") -> Judge:
     """The shipped judge, trained on MNIST by `python -m latentbook train-judge`, in evaluation mode and float32.
 
-    It is loaded once for each device, however that is named.
+    It is loaded once for each device, however that is named. Raises ValueError for one that is not here.
     """
-    return _load_judge(torch.empty(0, device=device).device)  # "cuda" is the current one, by its number
+    return _load_judge(
+        torch.empty(0, device=checks.device("device", device)).device
+    )  # "cuda" is the current one, by its number
 
 
 @cache
@@ -95,7 +101,7 @@ def judged(
     Raises ValueError for images that are not grey values [n, 1, 28, 28], n >= 1.
     """
     images = _pictures(images)
-    judge = load_judge(images.device) if judge is None else judge
+    judge = load_judge(images.device) if judge is None else checks.kind("judge", judge, nn.Module)
     like = next(judge.parameters(), images)  # a judge may have no weights
     parts = images.to(like.dtype).split(checks.count("batch_size", batch_size))
     return torch.cat([judge(part).argmax(1) for part in parts])
@@ -181,6 +187,7 @@ def best_of_k(samples: Float[Tensor, "n k pixels"], target: Float[Tensor, "n pix
     return bce(samples, checks.shaped("target", target, (n, pixels)).unsqueeze(1)).amin(1)
 
 
+@torch.no_grad()
 def variance_shares(grid: Float[Tensor, "n a b pixels"]) -> tuple[float, float, float]:
     """Where the variance of samples comes from: the shares of two sources of randomness and of their interaction.
 
@@ -259,6 +266,7 @@ def shuffled(labels: Int[Tensor, " n"], seed: int = 0) -> Int[Tensor, " n"]:
     return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)]
 
 
+@torch.no_grad()
 def pixel_mean_bce(train: Float[Tensor, "n pixels"], test: Float[Tensor, "m pixels"]) -> float:
     """The control of every reconstruction: the cross-entropy of always answering the training mean, in nats per image."""
     train, test = _grey_rows(("n", "pixels"), train=train, test=test)
@@ -267,6 +275,7 @@ def pixel_mean_bce(train: Float[Tensor, "n pixels"], test: Float[Tensor, "m pixe
     return float(bce(mean.expand_as(test), test).mean())
 
 
+@torch.no_grad()
 def grey_entropy(images: Float[Tensor, "n pixels"]) -> float:
     """The cross-entropy of a perfect copy, in nats per image: what grey values read as Bernoulli means cost at least."""
     (images,) = _grey_rows(("n", "pixels"), images=images)

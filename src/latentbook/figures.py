@@ -44,7 +44,6 @@ BOXES = (
 )  # told apart by dashes too
 
 
-ROUNDING = 1e-5  # of grey values, as of a window that was read between pixels
 GAP = 2  # white pixels between the pictures of a mosaic
 
 
@@ -83,16 +82,10 @@ def pictures(name: str, images: Any, size: int | tuple[int, int] | None = None) 
 
 
 def grey(name: str, images: Any, shape: Sequence[int | str]) -> Tensor:
-    """Grey values 0 to 1 of a shape (see `checks.shaped`), on the CPU, without their history, in float32 or as wide as given.
-
-    What an interpolation's rounding leaves outside (up to 1e-5) is put back, all else refused as by `checks.grey`.
-    """
+    """Grey values of a shape, as `checks.grey` takes them, on the CPU, without their history, in float32 or as wide as given."""
     values = checks.as_tensor(name, images).detach().cpu()
-    if not values.is_floating_point():
-        return checks.grey(name, values, shape, torch.float32)
-    inside = values.clamp(0, 1)
-    rounded = ((values - inside).abs() <= ROUNDING).all()
-    return checks.grey(name, inside if rounded else values, shape, torch.promote_types(values.dtype, torch.float32))
+    wide = torch.promote_types(values.dtype, torch.float32) if values.is_floating_point() else torch.float32
+    return checks.grey(name, values, shape, wide)
 
 
 def size_of(name: str, shape: Sequence[int], size: int | tuple[int, int] | None = None) -> tuple[int, int]:
@@ -214,6 +207,7 @@ def show_windows(canvas: Any, boxes: Mapping[str, Any], rows: Mapping[str, Any],
     of a box's name carries that box's colour and dash.
     Raises ValueError for more boxes, and for pictures and windows of different number.
     """
+    boxes, rows = checks.mapping("boxes", boxes), checks.mapping("rows", rows)
     every = {name: pictures(name, images) for name, images in ({"canvas": canvas} | dict(rows)).items()}
     n, size = checks.same_length(**every), tuple(every["canvas"].shape[1:])
     if len(boxes) > len(BOXES):
@@ -317,7 +311,7 @@ def curves(
 
     histories: name -> one number an epoch; NaN, of a run that diverged, is left out. Raises ValueError where there is none.
     """
-    if not histories:
+    if not checks.mapping("histories", histories):
         raise ValueError("histories must hold at least one curve, got none: give {name: [one number an epoch]}")
     every = {name: series(name, values) for name, values in histories.items()}
     axes = plt.subplots(figsize=(6, 3), FigureClass=BookFigure)[1] if axes is None else axes

@@ -16,14 +16,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from latentbook import checks
-from latentbook.data import Batch
+from latentbook.data import Batch, check_batch
 from latentbook.nets import dense
 from latentbook.spatial_transformer import image_to_window, invert, window_to_image
 
 WINDOW = 28  # pixels: the window shows a digit at the size at which digits are read
 LOOKS = ("window", "whole")
 SLACK = 0.01  # so far outside [0, 1] may a canvas or a window lie: rounding, above all in half precision
-DIGITS, BATCH = 10, "give a Batch(images, labels), as Digits.batches does"
+DIGITS = 10
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def digits_as(model: nn.Module, images: Tensor, slack: float = 0.0) -> Float[Ten
 
 def batch_as(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, "batch 1 28 28"], Int[Tensor, " batch"]]:
     """The digits of a batch as a model takes them, and their labels. Raises ValueError for others, and for labels not in 0..9."""
-    images = digits_as(model, checks.has("batch", batch, "images", "labels", hint=BATCH).images)
+    images = digits_as(model, check_batch(batch, "images", "labels").images)
     return images, checks.class_numbers("labels", batch.labels, len(images), DIGITS)
 
 

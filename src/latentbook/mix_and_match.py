@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from latentbook import checks
-from latentbook.data import Batch, flat_pixels
+from latentbook.data import Batch, check_batch, flat_pixels
 from latentbook.distributions import DiagonalGaussian, bernoulli_nll, standard_normal
 from latentbook.nets import dense
 
@@ -95,7 +95,7 @@ class MixAndMatch(nn.Module):
 
     def __init__(self, config: MixAndMatchConfig = MixAndMatchConfig()):
         super().__init__()
-        self.config = c = config
+        self.config = c = checks.kind("config", config, MixAndMatchConfig)
         mixed_dim = c.hidden_dim if c.mixing == "resampling" else 2 * c.hidden_dim
         self.data_encoder = dense(c.data_dim, c.data_dim // 2, c.hidden_dim)
         self.condition_encoder = dense(c.condition_dim, c.condition_dim // 2, c.hidden_dim)
@@ -177,7 +177,7 @@ class MixAndMatch(nn.Module):
         entropy, not 0. `mask` [batch, hidden] (in place of `alpha`) and `noise` [batch, latent] may be passed in.
         Raises ValueError as `split` does, and for a mask, an alpha or noise that does not fit.
         """
-        data, condition = self.split(batch.images)
+        data, condition = self.split(check_batch(batch).images)
         if mask is None:
             mask = self.mask(len(data), alpha, generator, data.device)
         elif alpha is not None:
@@ -218,7 +218,7 @@ class Completer(nn.Module):
 
     def __init__(self, config: MixAndMatchConfig = MixAndMatchConfig()):
         super().__init__()
-        self.config = c = config
+        self.config = c = checks.kind("config", config, MixAndMatchConfig)
         self.condition_encoder = dense(c.condition_dim, c.condition_dim // 2, c.hidden_dim)
         self.decoder = nn.Sequential(dense(c.hidden_dim, c.hidden_dim), nn.Linear(c.hidden_dim, c.data_dim))
 
@@ -226,7 +226,7 @@ class Completer(nn.Module):
 
     def loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> dict[str, Float[Tensor, " batch"]]:
         """{"bce": [batch]}: cross-entropy in nats, summed over the pixels to complete. Raises ValueError as `split` does."""
-        data, condition = self.split(batch.images)
+        data, condition = self.split(check_batch(batch).images)
         logits = self.decoder(self.condition_encoder(condition))
         return {"bce": bernoulli_nll(logits, data).sum(1)}
 

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from latentbook import checks
-from latentbook.data import Batch, flat_pixels, square_images
+from latentbook.data import Batch, check_batch, flat_pixels, square_images
 from latentbook.distributions import (
     DiagonalGaussian,
     bernoulli_nll,
@@ -84,7 +84,7 @@ class MultiLevelVAE(nn.Module):
 
     def __init__(self, config: MultiLevelVAEConfig = MultiLevelVAEConfig()):
         super().__init__()
-        self.config = c = config
+        self.config = c = checks.kind("config", config, MultiLevelVAEConfig)
         self.encoder = nn.Sequential(nn.Linear(c.pixels, c.hidden_dim), nn.Tanh())
         self.style_mean, self.style_log_var = (nn.Linear(c.hidden_dim, c.style_dim) for _ in range(2))
         self.class_mean, self.class_log_var = (nn.Linear(c.hidden_dim, c.class_dim) for _ in range(2))
@@ -185,7 +185,7 @@ class MultiLevelVAE(nn.Module):
         style_noise [batch, style] and class_noise [groups, class] (with eps_per="sample" [batch, class]) may be passed in.
         Raises ValueError for images that `flat_pixels` refuses, and for labels, groups or noise that do not fit them.
         """
-        c, labels, x = self.config, batch.labels, self.rows(batch.images)
+        c, labels, x = self.config, check_batch(batch, "images", "labels").labels, self.rows(batch.images)
         if groups is None or c.adversary or c.identity:
             labels = self.check_labels(labels, len(x))
         style, experts = self.posteriors(x)

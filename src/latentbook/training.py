@@ -423,15 +423,22 @@ _ONE = constant(1.0)
 
 
 def schedule(name: str, value: Any, low: float = -math.inf) -> Schedule:
-    """A schedule itself, a number as a constant one. Raises ValueError for anything else."""
-    return value if callable(value) else constant(checks.number(name, value, low))
+    """A schedule itself, a number as a constant one. Raises ValueError for anything else, and where step 0 gets no number."""
+    if not callable(value):
+        return constant(checks.number(name, value, low))
+    try:
+        inspect.signature(value).bind(0)
+    except TypeError as error:
+        raise ValueError(f"{name} must be a function of the step alone, as lambda step: ... is, but {error}") from None
+    except ValueError:  # built-in functions have no signature
+        pass
+    checks.number(f"{name} at step 0", value(0), low)
+    return value
 
 
 def named(name: str, given: Mapping[str, Any] | None) -> ItemsView[str, Any]:
     """The items of a mapping, none of None. Raises ValueError for anything else."""
-    if not isinstance(given, Mapping | None):
-        raise ValueError(f"{name} must be a dict of names, got a {type(given).__name__}")
-    return ({} if given is None else given).items()
+    return checks.mapping(name, {} if given is None else given).items()
 
 
 def check_arguments(arguments: Mapping[str, Any], model: nn.Module) -> None:
@@ -457,9 +464,10 @@ def check_terms(terms: Any, examples: int, weights: Mapping[str, Any]) -> None:
     if not isinstance(terms, Mapping) or not terms:
         raise ValueError(f"loss must return a dict of named terms, [batch] each, got a {type(terms).__name__}")
     for name, term in terms.items():
-        if term.shape != (examples,):
+        if not isinstance(term, Tensor) or term.shape != (examples,):
+            got = list(term.shape) if isinstance(term, Tensor) else f"a {type(term).__name__}"
             raise ValueError(
-                f"loss must return one value per example, [{examples}] here, got {list(term.shape)} for {name}: "
+                f"loss must return one value per example, [{examples}] here, got {got} for {name}: "
                 "sum or average over the other dimensions only"
             )
     checks.known_names("weights", weights, terms)
@@ -490,8 +498,11 @@ def smallest_share(examples: int, batch_size: int, processes: int) -> int:
 def parameter_groups(model: nn.Module, factors: Mapping[str, float]) -> list[dict[str, Any]]:
     """A model's parameters by the factor of their learning rate: those that no prefix names first, at factor 1.
 
-    Raises ValueError for a prefix that no parameter's name starts with, or a factor that is not positive.
+    Raises ValueError for a model in which nothing learns, a prefix that no parameter's name starts with, or a factor that
+    is not positive.
     """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("model must have a parameter that can learn, got none: see requires_grad_(True)")
     groups: dict[str, list[nn.Parameter]] = {"": [], **{prefix: [] for prefix in factors}}
     for name, parameter in model.named_parameters():
         name = plain_name(name)

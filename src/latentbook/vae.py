@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentbook import checks
-from latentbook.data import Batch, flat_pixels, square_images
+from latentbook.data import Batch, check_batch, flat_pixels, square_images
 from latentbook.distributions import DiagonalGaussian, bernoulli_nll, given_or_normal
 from latentbook.nets import dense
 
@@ -37,7 +37,7 @@ class VAE(nn.Module):
 
     def __init__(self, config: VAEConfig = VAEConfig()):
         super().__init__()
-        self.config = c = config
+        self.config = c = checks.kind("config", config, VAEConfig)
         self.encoder = dense(c.pixels, c.hidden_dim, norm=False)
         self.mean = nn.Linear(c.hidden_dim, c.latent_dim)
         self.log_var = nn.Linear(c.hidden_dim, c.latent_dim)
@@ -82,7 +82,7 @@ class VAE(nn.Module):
 
         noise [batch, latent] may be passed in. Raises ValueError as `rows` does.
         """
-        x = self.rows(batch.images)
+        x = self.rows(check_batch(batch).images)
         if noise is not None:
             noise = checks.finite("noise", noise, (len(x), self.config.latent_dim), like=x)
         posterior = self.posterior(x)

@@ -17,6 +17,7 @@ from torch import Tensor
 from unit_harness import normal, seeded, uniform
 
 from latentbook import evaluation
+from latentbook.air import AIR
 from latentbook.conditional_vae import LABELS, ConditionalVAE, ConditionalVAEConfig, check_classes
 from latentbook.data import Batch, flat_pixels, square_images
 from latentbook.distributions import (
@@ -28,6 +29,8 @@ from latentbook.distributions import (
     one_hot,
     product_of_experts,
 )
+from latentbook.evaluation import Judge
+from latentbook.localisation import Localisation, LocalisationConfig
 from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig, sampling
 from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig, draw_groups
 from latentbook.training import config_of, initialise, load_weights, save_weights
@@ -716,3 +719,20 @@ def test_measures_take_any_type_and_compute_in_the_wider():
     labels = (codes[:, 0] > 0).long()
     half = evaluation.probe(codes.bfloat16().requires_grad_(), labels.tolist(), codes.double(), labels.numpy())
     assert half == pytest.approx(evaluation.probe(codes, labels, codes, labels), abs=0.05)
+
+
+ALL_CLASSES = (VAE, MixAndMatch, Completer, ConditionalVAE, MultiLevelVAE, Localisation, AIR, Judge)
+
+
+@pytest.mark.parametrize("model", ALL_CLASSES)
+@pytest.mark.parametrize("batch", [None, (torch.zeros(2, 1, 28, 28), torch.zeros(2)), [1]])
+def test_no_model_takes_a_batch_that_is_none(model, batch):
+    with pytest.raises(ValueError, match=r"batch must have images.* give a Batch\(images, labels\)"):
+        model().loss(batch)
+
+
+@pytest.mark.parametrize("model", ALL_CLASSES[:-1])
+def test_a_configuration_is_one_of_the_models_own(model):
+    for given in ({"pixels": 784}, None, LocalisationConfig if model is not Localisation else VAEConfig()):
+        with pytest.raises(ValueError, match=r"config must be an? \w+Config, got"):
+            model(given)

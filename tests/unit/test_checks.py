@@ -318,3 +318,23 @@ def test_an_open_end_a_switch_and_a_square():
     for given, words in ((785, "the nearest are 784 and 841"), (0, "at least 1"), (3.0, "whole number")):
         with pytest.raises(ValueError, match=f"pixels must .*{words}"):
             checks.square("pixels", given)
+
+
+@pytest.mark.parametrize(("given", "kept"), [([1.0000001, 0.5], [1.0, 0.5]), ([-1e-8, 0.5], [0.0, 0.5])])
+def test_what_rounding_left_outside_is_put_back(given, kept):
+    assert checks.grey("images", [given], ("n", 2)).tolist() == [kept]
+
+
+def test_grey_values_that_are_refused_are_told_apart_from_those_allowed():
+    with pytest.raises(ValueError, match=r"got 0 to 1\.0001: .*clamp what an interpolation overshot"):
+        checks.grey("images", [[0.0, 1.0001]], ("n", 2))
+
+
+def test_a_range_holds_numbers():
+    assert checks.as_tensor("index", range(3)).tolist() == [0, 1, 2]
+
+
+def test_a_mapping_is_one():
+    assert checks.mapping("rows", {"a": 1}) == {"a": 1}
+    with pytest.raises(ValueError, match=r"rows must be a dict of names, got a list"):
+        checks.mapping("rows", [1])

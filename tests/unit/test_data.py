@@ -676,7 +676,7 @@ def test_a_batch_size_is_a_whole_number_told_at_once(size):
 
 
 def test_a_seed_is_no_generator():
-    with pytest.raises(ValueError, match=r"generator must be a torch.Generator or None, got 0"):
+    with pytest.raises(ValueError, match=r"generator must be a torch.Generator or None, got an int"):
         numbered(5).batches(2, 0)
 
 
@@ -772,3 +772,14 @@ def test_pixels_outside_0_and_1(value, given, place):
     )
     with pytest.raises(ValueError, match=message):
         flat_pixels(images.view(2, 1, 28, 28), 784)
+
+
+def test_take_of_a_range_and_of_a_single_number():
+    assert numbered(5).take(range(1, 5, 2)).labels.tolist() == numbered(5).labels[[1, 3]].tolist()
+    with pytest.raises(ValueError, match=r"index must hold numbers, got an int: .* slice\(i, i \+ 1\)"):
+        numbered(5).take(3)
+
+
+def test_an_unknown_device_is_told_before_anything_is_read():
+    with pytest.raises(ValueError, match="device must be one that torch can use here, such as cpu, got 'cudaa'"):
+        load_digits("test", source="offline", device="cudaa")

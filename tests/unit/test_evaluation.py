@@ -314,3 +314,23 @@ def test_a_bad_judge_on_mnist_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match=r"the judge reached .* it needs 99 %"):
         train_judge(small("train", 100, "mnist"), small("test", 50), epochs=1, path=tmp_path / "judge")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_judge_is_a_module_that_reads_arrays_too_on_a_device_that_is_here():
+    images = torch.rand(2, 1, 28, 28)
+    judge = Judge().eval()
+    assert torch.equal(judge(images.numpy()), judge(images))
+    with pytest.raises(ValueError, match="judge must be a Module, got a str"):
+        judged(images, "judge")
+    with pytest.raises(ValueError, match="device must be one that torch can use here"):
+        load_judge("cudaa")
+
+
+@pytest.mark.filterwarnings("error")
+def test_measures_take_pictures_with_a_history():
+    images = torch.rand(3, 784)
+    learnt = images.clone().requires_grad_()
+    assert grey_entropy(learnt) == grey_entropy(images)
+    assert pixel_mean_bce(learnt, learnt) == pixel_mean_bce(images, images)
+    grid = torch.rand(2, 2, 2, 3)
+    assert variance_shares(grid.clone().requires_grad_()) == variance_shares(grid)

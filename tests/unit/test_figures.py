@@ -13,7 +13,7 @@ import torch
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.transforms import Bbox
 
-from latentbook import diagrams, figures
+from latentbook import air_figures, diagrams, figures
 
 DIAGRAMS = {
     "vae": figures.draw_vae,
@@ -223,7 +223,7 @@ def test_flat_pictures_of_another_shape_come_with_their_size():
         (torch.full((2, 28, 28), 255, dtype=torch.uint8), "got 255 to 255: divide bytes by 255"),
         (np.random.default_rng(0).integers(0, 256, (1, 9, 9)), "grey values in \\[0, 1\\] without NaN"),
         (torch.full((1, 4, 4), math.nan), "without NaN, got nan"),
-        (torch.full((1, 4, 4), 1.001), "got 1 to 1: divide"),
+        (torch.full((1, 4, 4), 1.001), "got 1.001 to 1.001: divide"),
         (torch.zeros(1, 4, 4, dtype=torch.complex64), "complex64"),
     ],
 )
@@ -376,3 +376,12 @@ def test_parts_of_diagrams_that_do_not_exist_are_refused():
         figures.cells(axes, 0, 0, ["code"])
     with pytest.raises(ValueError, match="chosen must be a whole number between 0 and 9, got 10"):
         figures.one_hot(axes, 1, 1, chosen=10)
+
+
+def test_curves_and_rows_are_named():
+    with pytest.raises(ValueError, match="histories must be a dict of names, got a list"):
+        figures.curves([1.0, 2.0], ylabel="nats")
+    with pytest.raises(ValueError, match="boxes must be a dict of names, got a list"):
+        figures.show_windows(np.zeros((1, 8, 8)), [[2.0, 0.0, 0.0]], {})
+    with pytest.raises(ValueError, match="rows must be a dict of names, got a list"):
+        air_figures.show_rows([np.zeros((1, 8, 8))])

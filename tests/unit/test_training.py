@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from latentbook.training import (
     save_weights,
     validation,
 )
+from latentbook.vae import VAE, VAEConfig
 
 
 def some_digits(n: int = 20, labels: list[int] | None = None) -> Digits:
@@ -1086,3 +1088,39 @@ def test_files_hold_no_pickle(tmp_path):
 
 def test_config_of_reads_dataclasses_only():
     assert training.config_of(Tiny()) == {"width": 4} and training.config_of(Plain()) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"learning_rate": lambda step: None}, "learning_rate at step 0 must be a finite number at least 0, got None"),
+        (
+            {"learning_rate": lambda step: math.nan},
+            "learning_rate at step 0 must be a finite number at least 0, got nan",
+        ),
+        ({"learning_rate": lambda step: -1.0}, "learning_rate at step 0 must be a finite number at least 0, got -1.0"),
+        ({"weights": {"kl": lambda step: None}}, r"weights\['kl'\] at step 0 must be a finite number, got None"),
+        ({"weights": {"kl": lambda: 1.0}}, r"weights\['kl'\] must be a function of the step alone"),
+    ],
+)
+def test_a_schedule_gives_a_number(changes, words):
+    digits = Digits(torch.rand(4, 1, 28, 28), [0, 1, 2, 3], "mine", "hash", "train")
+    with pytest.raises(ValueError, match=words):
+        fit(VAE(VAEConfig(hidden_dim=4)), digits, epochs=1, progress=False, **changes)
+
+
+def test_something_must_be_able_to_learn():
+    digits = Digits(torch.rand(4, 1, 28, 28), [0, 1, 2, 3], "mine", "hash", "train")
+    with pytest.raises(ValueError, match="model must have a parameter that can learn, got none"):
+        fit(VAE(VAEConfig(hidden_dim=4)).requires_grad_(False), digits, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize(("term", "got"), [(1.0, "a float"), ([1.0] * 4, "a list")])
+def test_a_term_is_a_tensor(term, got):
+    class Listed(VAE):
+        def loss(self, batch, *, generator=None):
+            return {"bce": term}
+
+    digits = Digits(torch.rand(4, 1, 28, 28), [0, 1, 2, 3], "mine", "hash", "train")
+    with pytest.raises(ValueError, match=rf"one value per example, \[4\] here, got {got} for bce"):
+        fit(Listed(VAEConfig(hidden_dim=4)), digits, epochs=1, progress=False)

@@ -186,3 +186,10 @@ def test_the_saved_output_is_the_same_every_time():
 def test_values_that_do_not_fit_are_refused_with_what_would(given, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         StripsFigure(**{"frames": FRAMES, **given})
+
+
+def test_a_mistyped_name_is_refused():
+    with pytest.raises(
+        ValueError, match=r"StripsFigure\(\.\.\.\) names captoin, which does not exist; there are: .*caption"
+    ):
+        StripsFigure(np.zeros((2, 1, 1, 4, 4)), captoin="mistyped")

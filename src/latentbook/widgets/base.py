@@ -67,6 +67,12 @@ class StaticWidget(anywidget.AnyWidget):
     # ipywidgets 7, which Colab has, shows itself by this method, past _repr_mimebundle_ and so without the still picture
     _ipython_display_ = None
 
+    def __init__(self, **traits: Any) -> None:
+        """Raises ValueError for a name that is no trait, which traitlets would only warn of."""
+        names = [name for name in self.trait_names() if not name.startswith("_")]
+        checks.known_names(f"{type(self).__name__}(...)", traits, names)
+        super().__init__(**traits)
+
     def still(self) -> Figure:
         """The figure in its present state, drawn by matplotlib."""
         raise NotImplementedError(f"{type(self).__name__} must draw its still picture")
