@@ -46,7 +46,7 @@ examples:
 
 exit codes:
   0  all went well        1  a run failed, or a check found something
-  2  a mistake in what was asked, or data that cannot be had        130  interrupted; what was finished is kept"""
+  2  a mistake in what was asked, or data that cannot be found      130  interrupted; what was finished is kept"""
 
 
 MEANINGS = {"matmul_share": " of this machine's matrix-product peak, over our whole step"}  # after a bench's number
@@ -143,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     on_device(sub)
 
     sub = command(numbers, "numbers", "write the measured numbers into the texts")
-    sub.add_argument("--check", action="store_true", help="change nothing; tell what has parted")
+    sub.add_argument("--check", action="store_true", help="change nothing; tell what does not agree")
 
     sub = command(execute, "execute", "run notebooks and keep their outputs")
     sub.add_argument("chapters", nargs="*", metavar="CHAPTER", help="such as 01 (default: all)")
@@ -170,14 +170,17 @@ def reproduce(options: argparse.Namespace) -> int:
             print(f"{name}: {', '.join(module.VARIANTS)}")
         return 0
     module = _experiment(options.experiment)
-    if (options.set or options.offline) and not options.results:
-        raise ValueError("--set and --offline need --results DIR: the book's results are the book's settings on MNIST")
     if unknown := [name for name in options.variants if name not in module.VARIANTS]:
         raise ValueError(f"no variant {', '.join(unknown)}; {options.experiment} has: {', '.join(module.VARIANTS)}")
     options.seeds = sorted(set(options.seeds or seeds("0-4")))
+    own = _same(results.path_of(options.experiment, options.results), results.path_of(options.experiment))
+    if own and (options.set or options.offline):
+        needs = "--set and --offline need --results DIR, a folder other than the book's own"
+        raise ValueError(f"{needs}: the book's results are the book's settings on MNIST")
     configs = _configs(options, module)
     place = _tried(results.check_place, options.experiment, options.results, option="--results DIR")
-    _ask_before_starting_over(options, configs, place)
+    if own and options.fresh:
+        _ask_before_starting_over(options, configs, place)
     _check_device(options.device)
     source = "offline" if options.offline else "mnist"
     found = results.data_of(*(_digits(options, split, source) for split in ("train", "test")))
@@ -257,9 +260,10 @@ def weights(options: argparse.Namespace) -> int:
     if unknown := [name for name in options.variants if name not in module.STATES]:
         shipped = ", ".join(module.STATES)
         raise ValueError(f"no state of {', '.join(unknown)} is shipped; {options.experiment} ships: {shipped}")
-    if options.offline and not options.output:
-        raise ValueError("--offline needs --output DIR: the book's states are trained on MNIST")
     wanted = list(dict.fromkeys(options.variants or module.STATES))
+    if options.offline and _same(module.state_path(wanted[0], options.output), module.state_path(wanted[0])):
+        needs = "--offline needs --output DIR, a folder other than the book's own"
+        raise ValueError(f"{needs}: the book's states are trained on MNIST")
     for variant in wanted:
         place = module.state_path(variant, options.output)
         _tried(check_writable, place, f"the state of {variant!r}", option="--output DIR")
@@ -374,9 +378,9 @@ def seeds(text: str) -> list[int]:
 
 def seed(text: str) -> int:
     """`7` as 7."""
-    if len(found := seeds(text)) != 1:
-        raise argparse.ArgumentTypeError(f"one seed is asked for, got {text!r}")
-    return found[0]
+    if not re.fullmatch(r"\d+", text) or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"a seed is a whole number from 0 to {LARGEST_SEED}, got {text[:40]!r}")
+    return int(text)
 
 
 def words(text: str) -> list[str]:
@@ -387,10 +391,13 @@ def words(text: str) -> list[str]:
 
 
 def named(text: str) -> str:
-    """A path. An empty one, as an unset variable of the shell gives, would stand for the book's own."""
+    """A path, with ~ for the home folder, which no shell expands in `--results=~/try`.
+
+    An empty one, as an unset variable of the shell gives, would stand for the book's own.
+    """
     if not text:
         raise argparse.ArgumentTypeError("a path is asked for, got none")
-    return text
+    return os.path.expanduser(text)
 
 
 def positive(text: str) -> int:
@@ -443,6 +450,11 @@ def _configs(options: argparse.Namespace, module: ModuleType) -> dict[str, Any]:
         told = (f"{text} (for {_list(variants, len(configs))})" for text, variants in problems.items())
         raise ValueError(f"--set: {'; '.join(told)}")
     return configs
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same place, however they are written."""
+    return one.resolve() == other.resolve()
 
 
 def _list(variants: list[str], of: int) -> str:
@@ -517,10 +529,10 @@ def _ask_before_starting_over(options: argparse.Namespace, configs: dict[str, An
     """Have it confirmed that runs in the book's own results are forgotten. Raises ValueError where it is not."""
     from latentbook.experiments import results
 
-    if not options.fresh or options.yes or not place.exists():
+    if options.yes or not place.exists():
         return
     there = [name for name in results.load(options.experiment, options.results)["variants"] if name in configs]
-    if not there or place.resolve() != results.path_of(options.experiment).resolve():
+    if not there:
         return
     what = f"--fresh starts {_list(there, 0)} over in the book's own results, {place}"
     if sys.stdin is None or not sys.stdin.isatty():

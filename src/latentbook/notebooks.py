@@ -58,15 +58,17 @@ class NotebookError(RuntimeError):
 
 
 def sources(root: str | Path = ".", chapters: Sequence[str] = ()) -> list[Path]:
-    """The notebooks' sources, all or those of some chapters (`01`, `1` or a file's name). Raises NotebookError for none."""
+    """The notebooks' sources, all or those of some chapters (`01`, `1` or a file's name). Raises ValueError for none."""
     folder = Path(root, "notebooks")
     found = sorted(folder.glob("[0-9][0-9]-*.md"))
     names = {path: (path.stem[:2], path.stem, path.name, f"{path.stem}.ipynb") for path in found}
     chapters = [Path(chapter).name.zfill(2) for chapter in chapters]  # also 4, or a file with its folder
     unknown = [chapter for chapter in chapters if not any(chapter in known for known in names.values())]
-    if unknown or not found:
-        have = ", ".join(path.stem for path in found) or f"none in {folder}; run this in the project's folder"
-        raise NotebookError(f"no chapter {', '.join(unknown) or 'at all'}; there are: {have}")
+    if not found:
+        raise ValueError(f"no chapters in {folder}; run this in the project's folder")
+    if unknown:
+        have = ", ".join(path.stem for path in found)
+        raise ValueError(f"no chapter {', '.join(unknown)}; there are: {have}")
     return [path for path in found if not chapters or set(chapters) & set(names[path])]
 
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from latentbook import __main__ as cli
-from latentbook import __version__, experiments, notebooks
+from latentbook import __version__, evaluation, experiments, notebooks
 from latentbook.data import load_digits
 from latentbook.experiments import mix_and_match, primer, results
 from latentbook.experiments import run as running
@@ -197,6 +197,20 @@ def test_what_are_no_seeds(text):
         cli.seeds(text)
 
 
+@pytest.mark.parametrize("text", ["", "x", "0-1", "1,2", "-1", str(2**31)])
+def test_one_seed(text):
+    assert cli.seed("7") == 7
+    with pytest.raises(argparse.ArgumentTypeError, match="a seed is a whole number from 0 to"):
+        cli.seed(text)
+
+
+def test_a_path_may_start_at_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    options = cli.parser().parse_args(["reproduce", "primer", "--results=~/try"])
+    assert Path(options.results) == tmp_path / "try"
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [("a=1", ("a", 1)), ("m.a=0.5", ("m.a", 0.5)), ("a=word", ("a", "word")), ("a=None", ("a", None))],
@@ -228,6 +242,19 @@ def test_settings(text, found):
             "--device must be one that torch can use here, such as cpu, got 'tpu9'",
         ),
         (["numbers"], "run this in the project's folder"),
+        (["check"], "no chapters in notebooks; run this in the project's folder"),
+        (
+            ["reproduce", "primer", "--offline", "--results", str(results.DIRECTORY)],
+            "a folder other than the book's own",
+        ),
+        (
+            ["reproduce", "primer", "--set", "epochs=1", "--results", f"{results.DIRECTORY}/../results"],
+            "a folder other than the book's own",
+        ),
+        (
+            ["weights", "mix-and-match", "--offline", "--output", str(evaluation.WEIGHTS)],
+            "a folder other than the book's own",
+        ),
         (
             ["reproduce", "primer", "--results", "x", "--set", "epochs=1", "--set", "epochs=2"],
             "names epochs more than once",
@@ -609,7 +636,7 @@ def test_numbers_checks_and_then_writes(project, capsys):
 
 
 def test_the_notebook_commands_pass_on_what_they_find(project, capsys, monkeypatch):
-    assert cli.main(["check"]) == 1 and "run this in the project's folder" in capsys.readouterr().err
+    assert cli.main(["check"]) == 2 and "run this in the project's folder" in capsys.readouterr().err
     (project / "notebooks").mkdir()
     (project / "notebooks" / "01-try.md").write_text("---\njupytext: {formats: 'ipynb,md:myst'}\n---\n# Title\n")
     asked = []
@@ -623,7 +650,7 @@ def test_the_notebook_commands_pass_on_what_they_find(project, capsys, monkeypat
     assert asked == [("01-try.md", "read", {"data": "there", "allow_offline": False, "download": True})]
     assert cli.main(["check"]) == 1 and cli.main(["sync"]) == 1
     assert capsys.readouterr().out.count("run `make execute CHAPTER=01`") == 2
-    assert cli.main(["execute", "02"]) == 1 and "no chapter 02; there are: 01-try" in capsys.readouterr().err
+    assert cli.main(["execute", "02"]) == 2 and "no chapter 02; there are: 01-try" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,14 @@ def test_a_lock_that_is_held_is_told(tmp_path, monkeypatch):
         results.check_place("primer", tmp_path)
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", '{"experiment": "primer", "config": [], "data": {}, "variants": {}}'])
+def test_json_that_holds_no_results_is_named(text, tmp_path):
+    (tmp_path / "primer.json").write_text(text, encoding="utf-8")
+    for use in (results.load, lambda *place: results.start_over(place[0], ["untrained"], place[1])):
+        with pytest.raises(results.ResultsError, match=r"primer.json .*put back a whole copy"):
+            use("primer", tmp_path)
+
+
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "primer.json").write_text('{"experiment": ', encoding="utf-8")
     with pytest.raises(results.ResultsError, match=r"primer.json is damaged .*put back a whole copy"):

@@ -31,6 +31,7 @@ from latentbook.files import check_writable, write_whole
 
 DIRECTORY = Path(__file__).resolve().parent.parent / "results"
 STATISTICS = ("mean", "std", "min", "max", "count", "failed")
+PARTS = {"experiment": str, "config": dict, "data": dict, "variants": dict}  # without which a file is none of ours
 COLUMNS = ("seconds", "hardware")  # one entry a seed, beside the metrics
 PATIENCE = 60  # seconds to wait for the lock: it is held for as long as a small file takes to write
 
@@ -62,7 +63,7 @@ def names(directory: str | Path | None = None) -> list[str]:
 
 
 def load(experiment: str, directory: str | Path | None = None) -> dict[str, Any]:
-    """One experiment's results as they stand in its file. Raises ResultsError where there are none, or no JSON."""
+    """One experiment's results as they stand in its file. Raises ResultsError where there are none, or damaged ones."""
     path = path_of(experiment, directory)
     if not path.exists():
         have = ", ".join(names(directory)) or "none"
@@ -71,7 +72,11 @@ def load(experiment: str, directory: str | Path | None = None) -> dict[str, Any]
             f"no results of {experiment!r} in {path.parent} (there are: {have}); "
             f"run `python -m latentbook reproduce {experiment}{there}`"
         )
-    return _read(path)
+    document = _read(path)
+    if missing := [part for part in PARTS if not isinstance(document.get(part), PARTS[part])]:
+        what = f"{path} holds no results (not in it, or of another type: {', '.join(missing)})"
+        raise ResultsError(f"{what}: put back a whole copy, or use another directory")
+    return document
 
 
 def record(
@@ -130,7 +135,7 @@ def start_over(experiment: str, variants: Sequence[str], directory: str | Path |
     with _locked(path):
         if not path.exists():
             return None
-        before = _read(path)
+        before = load(experiment, directory)
         document = without(before, variants)
         if document == before:
             return None
@@ -255,7 +260,10 @@ def _folder(directory: str | Path | None) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise ValueError(f"a JSON object is expected, got {type(document).__name__}")
+        return document
     except ValueError as error:
         raise ResultsError(f"{path} is damaged ({error}): put back a whole copy, or use another directory") from None
 
