@@ -45,7 +45,7 @@ class Copy:
         path.parent.mkdir(parents=True, exist_ok=True)
         usual = {"venv": "true", "ensurepip": "false", "pip": "true", "can_make": "true", "has_torch": "true"}
         told = {"log": shlex.quote(str(self.log)), "real": shlex.quote(sys.executable)}
-        path.write_text(PRETENDED.format(**{**usual, **answers, **told}))
+        path.write_text(PRETENDED.format(**{**usual, **answers, **told}), encoding="utf-8")
         path.chmod(0o755)
         return path
 
