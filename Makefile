@@ -103,8 +103,9 @@ serve: port-is-free book ## build, then serve the site on PORT (8000)
 	@$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 $(PORT)
 
 port-is-free:
+	@[ "$(PORT)" -ge 1 ] 2>/dev/null && [ "$(PORT)" -le 65535 ] || { echo "PORT must be a number from 1 to 65535, got $(PORT)"; exit 1; }
 	@"$(PYTHON)" -c '$(LISTEN)' "$(PORT)" 2>/dev/null || { \
-	  case "$(PORT)" in *[!0-9]*) other=8001 ;; *) other=$$(($(PORT) + 1)) ;; esac; \
+	  other=$$(($(PORT) < 65535 ? $(PORT) + 1 : 8000)); \
 	  echo "Port $(PORT) cannot be used, most likely because something else serves there. Name another: make serve PORT=$$other"; exit 1; }
 
 format: $(STAMP) ## lay out the code as ruff does

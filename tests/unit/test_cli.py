@@ -686,3 +686,11 @@ def test_a_module_that_no_extra_brings_is_no_advice(monkeypatch):
     monkeypatch.setattr(notebooks, "check", lambda: __import__("not_a_module"))
     with pytest.raises(ModuleNotFoundError, match="not_a_module"):
         cli.main(["check"])
+
+
+def test_a_reader_that_goes_ends_the_output_in_silence():
+    command = [sys.executable, "-m", "latentbook", "reproduce"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()  # as `head` does
+    assert process.stderr.read() == b"" and process.wait() == 1
+    process.stderr.close()

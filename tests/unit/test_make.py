@@ -221,8 +221,9 @@ def test_a_busy_port_is_said_before_anything_is_built(copy):
 
 
 def test_a_port_that_is_none_is_said(copy):
-    status, said = copy.make("serve", "PORT=http")
-    assert status != 0 and "Port http cannot be used" in said and "make serve PORT=8001" in said
+    for wrong in ("http", "99999", "0"):
+        status, said = copy.make("serve", f"PORT={wrong}")
+        assert status != 0 and f"PORT must be a number from 1 to 65535, got {wrong}" in said
 
 
 def test_the_book_is_built_once_and_served(copy):
