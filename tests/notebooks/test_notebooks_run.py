@@ -1,7 +1,8 @@
 """Every notebook runs from its source, in the profiles smoke and read, on the embedded digits, in a copy outside the project.
 
 `nbval --nbval-lax` runs the cells and fails for an error; outputs are compared only in cells tagged nbval-check-output.
-A cell that writes on stderr fails as well: a reader has no use for a warning. In read a cell that trains fails.
+A cell that writes on stderr fails as well: a reader has no use for a warning. So does one with alt text that shows no
+figure. In read a cell that trains fails.
 In smoke every signature of the library is checked by beartype, the shapes that jaxtyping writes in them too. The unit
 tests go without: they give wrong shapes on purpose, to see what the library says.
 """
@@ -30,12 +31,17 @@ checker = sys.modules["latentbook_checker"] = types.ModuleType("latentbook_check
 checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # a whole number is a float as well
 install_import_hook("latentbook", "latentbook_checker.check")
 """
-SILENT = """
+WATCHED = """
+import os
 import pytest
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     result = yield
+    alt = item.cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+    drawn = any("image/png" in output.get("data", {}) for output in item.test_outputs)
+    if alt and not drawn and os.environ["LATENTBOOK_PROFILE"] == "smoke":  # read may leave it out
+        pytest.fail(f"no figure is shown where there should be: {alt}", pytrace=False)
     said = "".join(output.text for output in item.test_outputs if output.get("name") == "stderr")
     if said:
         pytest.fail(f"written on stderr: {said}", pytrace=False)
@@ -72,7 +78,7 @@ def run(source: Path, folder: Path, profile: str = "smoke") -> subprocess.Comple
     (hook / "sitecustomize.py").write_text(CHECKED if profile == "smoke" else "")
     startup.mkdir(parents=True)
     (startup / "untrained.py").write_text(UNTRAINED if profile == "read" else "")  # runs in the kernel before the cells
-    (folder / "conftest.py").write_text(SILENT)
+    (folder / "conftest.py").write_text(WATCHED)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {
         "LATENTBOOK_PROFILE": profile,
         "IPYTHONDIR": str(startup.parents[1]),

@@ -464,3 +464,10 @@ def test_pictures_among_the_outputs_are_stored_smaller_and_look_the_same():
     notebook.cells[0].outputs[0].data["image/png"] = tiny
     notebooks._slim(notebook)
     assert len(notebook.cells[0].outputs[0].data["image/png"]) <= len(tiny)  # never larger than it was
+
+
+def test_a_cell_with_alt_text_that_shows_no_figure_is_told(project):
+    source = project(cell("draw()", mystnb="{image: {alt: 'a curve'}}"))
+    executed(source)
+    (found,) = notebooks.check(project.root)
+    assert found == "01-try.ipynb: cell 2 has alt text, but draws no figure"

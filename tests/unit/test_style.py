@@ -280,3 +280,15 @@ def test_curves_during_training_are_drawn_in_the_books_look(monkeypatch):
         live_curves()(None, History(epochs=[{"bce": 1.0}]))
         assert plt.rcParams["text.usetex"] is True
     assert seen == [(False, "white")]
+
+
+def test_a_backend_that_shows_figures_is_not_switched_off(monkeypatch):
+    """A notebook's backend turns interactive drawing on when the first figure is made, which may be one of the book's."""
+    monkeypatch.setitem(plt.rcParams, "interactive", False)
+    with figures.book_style():
+        plt.ion()
+    assert plt.isinteractive()
+    with pytest.raises(ZeroDivisionError), figures.book_style():
+        plt.ioff()
+        _ = 1 / 0
+    assert not plt.isinteractive()
