@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import anywidget
-import matplotlib
 import traitlets
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -116,9 +115,8 @@ class StaticWidget(anywidget.AnyWidget):
 
 
 def render_png(figure: Figure, dpi: int = 144) -> bytes:
-    """The figure as a PNG on opaque paper, whole, without pyplot's global state; the same bytes for the same figure."""
+    """The figure as a PNG on opaque paper, cut to what is drawn; the same bytes for the same figure, whatever is set."""
     out = io.BytesIO()
     with book_style():
-        matplotlib.rcParams["savefig.bbox"] = "standard"
         FigureCanvasAgg(figure).print_figure(out, dpi=dpi, format="png", facecolor="white", metadata={"Software": None})
     return out.getvalue()
