@@ -374,7 +374,7 @@ def _cell_problems(cell: Any) -> Iterator[str]:
     if cell.source.strip() and cell.execution_count is None and "skip-execution" not in tags:
         yield "was not executed"
     pictures = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
-    if _alt(cell) and not pictures:
+    if _alt(cell) and not pictures and "figure-optional" not in tags:
         yield "has alt text, but draws no figure"
     if len(pictures) > len(set(pictures)):
         yield "shows one picture twice (a figure that ends a cell is shown again: give it a name)"

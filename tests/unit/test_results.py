@@ -172,7 +172,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
 
 def test_git_sees_neither_locks_nor_kept_results_in_the_books_own_folder():
     names = [".primer.json.lock", "primer.json.before-1"]
-    command = ["git", "check-ignore", *(str(results.DIRECTORY / name) for name in names)]
+    command = ["git", "-c", "core.quotePath=false", "check-ignore", *(str(results.DIRECTORY / name) for name in names)]
     ignored = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout
     assert [Path(line).name for line in ignored.splitlines()] == names
 
