@@ -9,9 +9,10 @@ BIN     := .venv/bin
 STAMP   := .venv/installed-$(shell { pwd; cat pyproject.toml requirements.txt; } | cksum | cut -d' ' -f1)
 SITE    := _build/html/index.html
 # Names with spaces are escaped for make.
-INPUTS  := _config.yml _toc.yml $(shell find book notebooks src/latentbook -type f \
+INPUTS  := _config.yml _toc.yml CHANGELOG.md CITATION.cff pyproject.toml $(shell find book notebooks src/latentbook -type f \
              ! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*' ! -name '.*' 2>/dev/null | sed 's/ /\\ /g')
-PYTEST  := $(BIN)/python -m pytest -n 2
+# Each worker takes a run of neighbouring tests, which share what their file prepares; who is done takes over from who is not.
+PYTEST  := $(BIN)/python -m pytest --dist worksteal
 PIP     := $(BIN)/python -m pip --disable-pip-version-check
 # Of the files of an environment, for `find`: none that venv itself and its pip write.
 NOT_OURS := ! -path '.venv/bin/*' $(foreach name,pyvenv.cfg .gitignore lib64 distutils-precedence.pth,! -name '$(name)') \
@@ -22,11 +23,13 @@ WHICH   := import sys; print("Python %d.%d.%d in %s" % (*sys.version_info[:3], s
 KEEP    := import re; from importlib.metadata import version; from pip._vendor.packaging.specifiers import SpecifierSet; \
            wanted = re.search(r"\"torch(?![a-z])([^\"]*)\"", open("pyproject.toml", encoding="utf-8").read())[1]; \
            SpecifierSet(wanted).contains(version("torch"), prereleases=True) and print("torch==" + version("torch"))
+# A syntax of addresses, compiled for seconds at every start, that nothing in the configuration of a book asks for.
+BUILDER := import sys; sys.modules["rfc3987_syntax"] = None; from jupyter_book.cli.main import main; main()
 LISTEN  := import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test coverage colab execute serve format numbers sync lint clean
+.PHONY: help install book test coverage colab execute serve pdf format numbers sync lint clean
 .PHONY: python-in-use python-does-not-run port-is-free
 
 help: ## this list
@@ -81,19 +84,19 @@ book: $(SITE) ## build the site in _build/html (installs what is needed first)
 
 $(SITE): $(STAMP) $(INPUTS)
 	@echo "Building the book ..."
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -c 'from jupyter_book.cli.main import main; main()' build -W -n --keep-going -q . || { rm -f $@; exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -c '$(BUILDER)' build -W -n --keep-going -q . || { rm -f $@; exit 1; }
 	@touch $@
 
+# More workers than two cores have: half of its time a test of the site waits for a browser, and others go on.
 test: lint book ## lint, then all tests: units, notebooks (smoke and read), the built site
-	$(PYTEST) tests/unit tests/notebooks
-	$(PYTEST) tests/site
+	$(PYTEST) -n 4 tests/notebooks tests/unit tests/site
 
 colab: ## run all notebooks in smoke, or CHAPTER=01, with Colab's versions, in .venv-colab (about 6 GB)
 	@"$(PYTHON)" tests/colab/run.py $(CHAPTER)
 
 coverage: $(STAMP) ## run the units and the notebooks, and print which lines of the library they reach
 	@rm -f .coverage .coverage.*
-	$(PYTEST) --cov --cov-report=term tests/unit tests/notebooks
+	$(PYTEST) -n 2 --cov --cov-report=term tests/unit tests/notebooks
 
 execute: $(STAMP) ## run all notebooks, or CHAPTER=01, and keep their outputs
 	$(BIN)/python -m latentbook execute $(CHAPTER) --profile $(PROFILE) $(if $(DATA),--data "$(DATA)")
@@ -101,6 +104,9 @@ execute: $(STAMP) ## run all notebooks, or CHAPTER=01, and keep their outputs
 serve: port-is-free book ## build, then serve the site on PORT (8000)
 	@echo "Serving http://localhost:$(PORT) ; Ctrl-C ends it."
 	@$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 $(PORT)
+
+pdf: book ## build, then print the whole book as one PDF, _build/book.pdf (needs Chromium)
+	$(BIN)/python -m latentbook pdf
 
 port-is-free:
 	@[ "$(PORT)" -ge 1 ] 2>/dev/null && [ "$(PORT)" -le 65535 ] || { echo "PORT must be a number from 1 to 65535, got $(PORT)"; exit 1; }

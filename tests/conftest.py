@@ -1,9 +1,11 @@
 """What all tests share: no settings from outside, one thread a process, gpu tests skipped where there is none."""
 
 import os
+import sys
 
 import pytest
 
+sys.modules.setdefault("rfc3987_syntax", None)  # takes two seconds to import, and checks addresses that no notebook has
 for name in [name for name in os.environ if name.startswith("LATENTBOOK_")]:
     del os.environ[name]  # neither a reader's data nor a profile decides what is tested
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # ipykernel's word about frozen modules is not ours

@@ -1,7 +1,8 @@
 """Sphinx extension: the built site needs nothing from outside itself, whether served or opened from the folder.
 
-It stages MathJax from the installed wheel, the site's own style sheet, and one classic script that holds every
-interactive figure. The figures' sources are the very modules that a notebook loads (latentbook/widgets/*.js).
+It stages MathJax from the installed wheel, one style sheet of the site and its figures, and the script that starts figures;
+light.py puts one beside it for each set of figures that a page has. The figures' sources are the very modules that a
+notebook loads (latentbook/widgets/*.js).
 """
 
 import hashlib
@@ -11,7 +12,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 WIDGETS = HERE.parents[1] / "src" / "latentbook" / "widgets"
-SHARED = ("base.js", "sampling.js", "scene.js", "layers.js")  # in this order, in front of every figure
+WEIGHTS = WIDGETS.with_name("weights")
+# In this order, in front of every figure.
+SHARED = ("base.js", "sampling.js", "scene.js", "layers.js", "engine.js", "pad.js", "scene_pad.js")
+FORMULAS = ("startup", "core", "input/tex", "output/chtml", "output/chtml/fonts/tex", "a11y/assistive-mml")  # no menu
+COMMENT = re.compile(r"^[ \t]*//.*\n", re.MULTILINE)  # a whole line
 EXPORT = re.compile(r"^export default (?=\{)", re.MULTILINE)
 WIDGET_STATE = re.compile(r'<script type="application/vnd\.jupyter\.widget-[^>]*>.*?</script>', re.DOTALL)
 FIRST = """<!doctype html>
@@ -25,36 +30,44 @@ FIRST = """<!doctype html>
 MODULE_WORDS = re.compile(r"^\s*(import\b|export\b)", re.MULTILINE)
 
 
-def bundle(widgets: Path, boot: Path) -> str:
-    """One classic script from the ES modules in `widgets`.
+def bundle(widgets: Path, names: tuple[str, ...] | None = None) -> str:
+    """One classic script from the ES modules in `widgets`, of all figures or those named, which boot.js starts.
 
     A page opened from the folder (file://) may not load ES modules. So each module is wrapped, unchanged but for its
-    `export default {...}`, in a function that returns that object; what they share goes in front of them as in a notebook.
+    `export default {...}`, in a function that returns that object; what they share goes in front of them as in a notebook,
+    without its comments, which every page would have to load. (So no line of a text there may begin with two slashes.)
 
     Raises ValueError for a module that imports something or exports anything but one default object.
     """
+    names = (
+        tuple(path.stem for path in sorted(widgets.glob("*.js")) if path.name not in SHARED) if names is None else names
+    )
+    asked = {f"{stem}.js" for name in names for stem in composed(widgets, name)}
     parts = []
-    for name in SHARED:
-        parts.append((widgets / name).read_text(encoding="utf-8"))
+    for name in (name for name in SHARED if name in asked):
+        parts.append(COMMENT.sub("", (widgets / name).read_text(encoding="utf-8")))
         if MODULE_WORDS.search(parts[-1]):
             raise ValueError(f"{name} must neither import nor export: it is put in front of every widget module")
-    for path in sorted(widgets.glob("*.js")):
-        if path.name in SHARED:
-            continue
-        module = path.read_text(encoding="utf-8")
-        body, exports = EXPORT.subn("return ", module)
+    for name in names:
+        body, exports = EXPORT.subn("return ", (widgets / f"{name}.js").read_text(encoding="utf-8"))
         if exports != 1 or MODULE_WORDS.search(body):
-            raise ValueError(
-                f"{path.name} must have exactly one `export default {{...}}` and no other import or export"
-            )
-        parts.append(f'widgets["{path.stem}"] = (() => {{\n{body}\n}})();\n')
-    return (
-        '(() => {\n"use strict";\nconst widgets = {};\n(() => {\n'
-        + "\n".join(parts)
-        + "})();\n"
-        + boot.read_text(encoding="utf-8")
-        + "})();\n"
-    )
+            raise ValueError(f"{name}.js must have exactly one `export default {{...}}` and no other import or export")
+        parts.append(f'widgets["{name}"] = (() => {{\n{body}\n}})();\n')
+    return classic("\n".join(parts))
+
+
+def composed(widgets: Path, name: str) -> tuple[str, ...]:
+    """What stands in front of a figure's module: what its Python class composes; all that there is where it has none."""
+    source = widgets / f"{name}.py"
+    if not source.exists():
+        return tuple(file.removesuffix(".js") for file in SHARED)
+    found = re.search(rf'compose\("{name}", "\.js"((?:, "\w+")*)\)', source.read_text(encoding="utf-8"))
+    return ("base", *re.findall(r'"(\w+)"', found[1]))
+
+
+def classic(body: str) -> str:
+    """A script that shares with others nothing but the figures' modules, by their names in `widgets`."""
+    return f'(() => {{\n"use strict";\nconst widgets = (window.latentbookWidgets ??= {{}});\n{body}}})();\n'
 
 
 def stage(app) -> None:
@@ -64,15 +77,27 @@ def stage(app) -> None:
     static = Path(app.doctreedir).parent / ".site_static"
     spec = importlib.util.find_spec("sphinx-mathjax-offline")
     mathjax = Path(spec.submodule_search_locations[0]) / "static" / "mathjax"
-    for path in (mathjax / "tex-chtml.js", *(mathjax / "output/chtml/fonts/woff-v2").iterdir()):
+    for path in (mathjax / "output/chtml/fonts/woff-v2").iterdir():
         put(static / "offline/mathjax" / path.relative_to(mathjax), path.read_bytes())
-    sheets = [HERE / "site.css", *sorted(WIDGETS.glob("*.css"))]
-    for path in sheets:
-        put(static / "latentbook" / path.name, path.read_bytes())
-        app.add_css_file(f"latentbook/{path.name}")
-    put(static / "latentbook" / "figures.js", bundle(WIDGETS, HERE / "boot.js").encode())
-    app.add_js_file("latentbook/figures.js", loading_method="defer")
+    put(static / "offline/mathjax/formulas.js", formulas(mathjax).encode())
+    sheets = [*sorted(HERE.glob("*.css")), *sorted(WIDGETS.glob("*.css"))]
+    put(static / "latentbook/book.css", one_sheet(sheets).encode())
+    app.add_css_file("latentbook/book.css")
+    put(static / "latentbook" / "boot.js", classic((HERE / "boot.js").read_text(encoding="utf-8")).encode())
+    app.add_js_file("latentbook/boot.js", loading_method="defer", priority=150)  # before the theme's own
     app.config.html_static_path.append(str(static))
+
+
+def one_sheet(sheets: list[Path]) -> str:
+    """All style sheets in one, in their order, each under its name: on a slow line a request costs more than its bytes."""
+    return "\n".join(f"/* {path.name} */\n{path.read_text(encoding='utf-8')}" for path in sheets)
+
+
+def formulas(mathjax: Path) -> str:
+    """What sets TeX, in one script: MathJax's components without its menu, which is two fifths of the usual bundle."""
+    first, *parts = ((mathjax / f"{name}.js").read_text(encoding="utf-8") for name in FORMULAS)
+    there = "MathJax.loader.preLoad(" + ", ".join(f'"{name}"' for name in FORMULAS[1:]) + ");"
+    return ";\n".join((first, there, *parts))
 
 
 def put(target: Path, content: bytes) -> None:
@@ -124,15 +149,13 @@ def forget_if_warned(app, exception) -> None:
         (Path(app.outdir) / "objects.inv").unlink(missing_ok=True)  # the stamp by which tests see a finished build
 
 
-def fingerprint(folders: tuple[Path, ...] = (HERE, WIDGETS)) -> str:
-    """A hash of these helpers and of what every page links to: when it changes, Sphinx writes every page anew.
+def fingerprint(folders: tuple[Path, ...] = (HERE, WIDGETS, WEIGHTS)) -> str:
+    """A hash of these helpers and of what pages link to: when it changes, Sphinx writes every page anew.
 
     Without it a new figure's style sheet would be missing from pages whose own text has not changed.
     """
-    digest = hashlib.sha256()
-    for path in sorted(
-        path for folder in folders for path in folder.iterdir() if path.suffix in (".py", ".js", ".css")
-    ):
+    digest, read = hashlib.sha256(), (".py", ".js", ".css", ".json", ".safetensors")
+    for path in sorted(path for folder in folders for path in folder.iterdir() if path.suffix in read):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -3,4 +3,4 @@
 Importing `latentbook` alone is cheap: torch and the rest are loaded by the module that needs them.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

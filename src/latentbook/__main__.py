@@ -7,26 +7,28 @@ import ast
 import codecs
 import functools
 import json
-import multiprocessing
 import os
 import re
-import shlex
 import signal
 import sys
 import threading
 import time
-import traceback
 import warnings
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from importlib import metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
-from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 from latentbook import __version__
-from latentbook.profiles import NAMES as PROFILES
+
+INTERRUPTED = "\ninterrupted; what was finished is kept"
+try:
+    from latentbook.authoring.profiles import NAMES as PROFILES
+    from latentbook.experiments import reproduce as runs
+except KeyboardInterrupt:  # nobody else is there yet to say it in one line
+    print(INTERRUPTED, file=sys.stderr)
+    raise SystemExit(130) from None
 
 DESCRIPTION = """\
 Run and check what stands behind the book: train every seed of an experiment, execute the notebooks,
@@ -37,11 +39,16 @@ examples:
   python -m latentbook data                                      which digits would be used, and how to get MNIST
   python -m latentbook reproduce                                 the experiments and their variants
   python -m latentbook reproduce mix-and-match --seeds 0-4       train and measure five seeds of every variant
+  python -m latentbook reproduce --all --results again           all runs of the book, or what is missing of them there
   python -m latentbook reproduce primer --seeds 0 --set epochs=2 --results try
                                                                  try another setting, away from the book's results
   python -m latentbook weights mix-and-match                     train the states that the book ships (seed 0) again
   python -m latentbook bench mix-and-match --json                time a training step against a plainly written one
+  python -m latentbook choices --table                           how hyper-parameters were chosen, on validation digits
+  python -m latentbook listening primer                          what another image's code costs a shipped state
+  python -m latentbook score mix-and-match FILE.safetensors      score a published checkpoint by the book's own judge
   python -m latentbook execute 01                                run a chapter's notebook and keep its outputs
+  python -m latentbook export --output models                    the models as the page's engine reads them
   python -m latentbook numbers --check                           do the texts agree with the results?
 
 exit codes:
@@ -50,6 +57,7 @@ exit codes:
 
 
 MEANINGS = {"matmul_share": " of this machine's matrix-product peak, over our whole step"}  # after a bench's number
+SWALLOWING = ("numpy", "torch")  # modules in whose import Ctrl-C may be lost
 MOST_SEEDS = 1000  # of one command
 LARGEST_SEED = 2**31 - 1
 
@@ -61,18 +69,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     options.given = arguments
     try:
-        return options.command(options)
+        with _heeding_ctrl_c():
+            return options.command(options)
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to print goes nowhere
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted; what was finished is kept", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         extra = _extra_of(error.name or "")
         if options.debug or not extra:
             raise
-        needs = f"`{options.name}` needs {error.name}, which is not installed"
+        needs = f"`{options.name}` needs {error.name.split('.')[0]}, which is not installed"
         how = f'pip install "latentbook[{extra}]", or in a checkout: pip install -e ".[{extra}]"'
         print(f"latentbook: {needs}; {how}", file=sys.stderr)
         return 2
@@ -109,10 +118,17 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(reproduce, "reproduce", "train and measure the seeds of an experiment")
     sub.add_argument("experiment", nargs="?", help="its name; without one, the experiments are listed")
-    sub.add_argument("--seeds", type=seeds, action="extend", metavar="0-4,7", help="which seeds (default: 0-4)")
+    sub.add_argument("--all", action="store_true", help="of every experiment what is missing of the book's seeds")
+    text = "which seeds (default: 0-4; with --all: of each variant those of the book)"
+    sub.add_argument("--seeds", type=seeds, action="extend", metavar="0-4,7", help=text)
     text = "which variants (default: all)"
     sub.add_argument("--variants", type=words, action="extend", default=[], metavar="A,B", help=text)
-    sub.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at the same time (default: 1)")
+    sub.add_argument("--jobs", type=positive, metavar="N", help="runs at the same time (default: 1)")
+    sub.add_argument(
+        "--threads", type=positive, metavar="N", help="threads of each run (default: its share of the cores)"
+    )
+    text = "make the runs on the workers of this Dask cluster; --data is then a folder of theirs"
+    sub.add_argument("--cluster", type=scheduler, metavar="tcp://HOST:8786", help=text)
     text = "start these variants over; what was recorded of them is kept beside the results"
     sub.add_argument("--fresh", action="store_true", help=text)
     sub.add_argument("--yes", action="store_true", help="do not ask before the book's own results are started over")
@@ -123,8 +139,9 @@ def parser() -> argparse.ArgumentParser:
     on_data(sub)
     on_device(sub)
 
-    sub = command(bench, "bench", "time a training step against a plainly written one")
-    sub.add_argument("experiment", help="its name")
+    text = "time a training step against a plainly written one, the site on a slow line, or the page's engine"
+    sub = command(bench, "bench", text)
+    sub.add_argument("experiment", help="its name, or: site, engine")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
     on_device(sub)
 
@@ -145,6 +162,39 @@ def parser() -> argparse.ArgumentParser:
     on_data(sub)
     on_device(sub)
 
+    sub = command(export, "export", "write the shipped models as the figures' engine reads them")
+    sub.add_argument("models", nargs="*", metavar="MODEL", help="such as air-exact (default: all)")
+    text = "save there (default: _build/models)"
+    sub.add_argument("--output", type=named, default="_build/models", metavar="DIR", help=text)
+    text = "measure on MNIST's test digits what the rounding costs, and record it"
+    sub.add_argument("--measure", action="store_true", help=text)
+    on_data(sub)
+
+    sub = command(choices, "choices", "choose hyper-parameters again, on validation digits")
+    sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="primer, mix-and-match (default: both)")
+    sub.add_argument("--seeds", type=seeds, metavar="0-2", help="of every point (default: 0-2)")
+    sub.add_argument("--table", action="store_true", help="train nothing; print the table of what is recorded")
+    sub.add_argument("--results", type=named, metavar="DIR", help="record there instead of in the book's record")
+    sub.add_argument("--offline", action="store_true", help="scikit-learn's digits instead of MNIST; needs --results")
+    on_data(sub)
+    on_device(sub)
+
+    sub = command(listening, "listening", "measure in nats whether the shipped states listen to their codes")
+    sub.add_argument(
+        "experiments", nargs="*", metavar="EXPERIMENT", help="such as primer (default: all that ship states)"
+    )
+    sub.add_argument("--results", type=named, metavar="DIR", help="record there instead of in the book's record")
+    sub.add_argument("--offline", action="store_true", help="scikit-learn's digits instead of MNIST; needs --results")
+    on_data(sub)
+
+    sub = command(score, "score", "score a checkpoint that others published by the book's own judge")
+    sub.add_argument("system", help="mix-and-match, multi-level-vae-std-1 or multi-level-vae-std-0.1")
+    sub.add_argument("files", nargs="+", metavar="FILE", help="its safetensors: one, or an encoder and a decoder")
+    sub.add_argument("--seeds", type=seeds, metavar="0-2", help="of what is drawn in scoring (default: 0-2)")
+    sub.add_argument("--record", action="store_true", help="keep the score for the ledger")
+    sub.add_argument("--results", type=named, metavar="DIR", help="with --record: there, not in the book's record")
+    on_data(sub)
+
     sub = command(numbers, "numbers", "write the measured numbers into the texts")
     sub.add_argument("--check", action="store_true", help="change nothing; tell what does not agree")
 
@@ -154,78 +204,36 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--allow-offline", action="store_true", help="try a full run without MNIST, kept elsewhere")
     on_data(sub)
 
+    sub = command(pdf, "pdf", "print the built site as one PDF")
+    sub.add_argument("--output", type=named, default="_build/book.pdf", metavar="FILE", help="default: _build/book.pdf")
+
     sub = command(sync, "sync", "copy edits of the text into the executed notebooks")
     sub.add_argument("chapters", nargs="*", metavar="CHAPTER", help="such as 01 (default: all)")
     sub = command(tidy, "tidy", "lay out the code in the notebooks' sources")
     sub.add_argument("--check", action="store_true", help="change nothing; exit 1 where something would change")
+    command(reserve, "reserve", "measure the room that the site keeps for figures and formulas")
     command(check, "check", "are the notebooks in step, fresh and whole?")
     on_data(command(data, "data", "which digits would be used, and how to get MNIST"))
     return whole
 
 
 def reproduce(options: argparse.Namespace) -> int:
-    """Train and measure the seeds of an experiment, each recorded as it ends. Seeds recorded already with the same
-    configuration are left out; an interrupted command can simply be given again."""
-    from latentbook.experiments import EXPERIMENTS, results
-
-    if options.experiment is None:
-        for name, module in EXPERIMENTS.items():
-            print(f"{name}: {', '.join(module.VARIANTS)}")
-        return 0
-    module = _experiment(options.experiment)
-    if unknown := [name for name in options.variants if name not in module.VARIANTS]:
-        raise ValueError(f"no variant {', '.join(unknown)}; {options.experiment} has: {', '.join(module.VARIANTS)}")
-    options.seeds = sorted(set(options.seeds or seeds("0-4")))
-    own = _same(results.path_of(options.experiment, options.results), results.path_of(options.experiment))
-    if own and (options.set or options.offline):
-        needs = "--set and --offline need --results DIR, a folder other than the book's own"
-        raise ValueError(f"{needs}: the book's results are the book's settings on MNIST")
-    configs = _configs(options, module)
-    place = _tried(results.check_place, options.experiment, options.results, option="--results DIR")
-    if own and options.fresh:
-        _ask_before_starting_over(options, configs, place)
-    _check_device(options.device)
-    source = "offline" if options.offline else "mnist"
-    found = results.data_of(*(_digits(options, split, source) for split in ("train", "test")))
-    waiting = _waiting(options, configs, found)
-    at_once = max(1, min(options.jobs, len(waiting)))
-    threads = max(1, _cores() // at_once)
-    print(f"{options.experiment}: {len(waiting)} run(s), {at_once} at a time, {threads} thread(s) each")
-    print(f"each is recorded in {place} as it ends")
-    print(f"a run counts as failed for {module.THRESHOLD_TEXT}", flush=True)
-    crashed, start, forget = 0, time.perf_counter(), options.fresh
-    with _Workers(at_once, threads) as pool:
-        rest = (options.data, source, options.device, at_once == 1)
-        jobs = {pool.submit(_run_one, options.experiment, v, seed, configs[v], *rest): (v, seed) for v, seed in waiting}
-        for done, job in enumerate(as_completed(jobs), 1):
-            (variant, seed), run = jobs[job], _outcome(job)
-            if refused := run.pop("refused", None):
-                raise ValueError(f"{variant} cannot be run like this, and nothing was recorded of it: {refused}")
-            if forget:  # not before there is something to put in their place
-                if kept := results.start_over(options.experiment, list(configs), options.results):
-                    print(f"what was recorded before is kept in {kept}", flush=True)
-                forget = False
-            try:
-                results.record(
-                    options.experiment, variant, seed, configs[variant], found, directory=options.results, **run
-                )
-            except (OSError, ValueError):
-                print(f"{variant} seed {seed} was not recorded: {json.dumps(run)}", file=sys.stderr)
-                raise
-            crashed += not run["metrics"]
-            state = f"failed: {run['failed']}" if run["failed"] else "done"
-            so_far = f"[{done}/{len(waiting)}, {(time.perf_counter() - start) / 60:.1f} min]"
-            print(f"{so_far} {variant} seed {seed}: {state} ({run['seconds']:.0f} s)", flush=True)
-    _print_table(options.experiment, list(configs), options.results)
-    return 1 if crashed else 0
+    """Train and measure the seeds of an experiment, or with --all of every one, each recorded as it ends. Seeds recorded
+    already with the same configuration are left out; an interrupted command can simply be given again. A run that ended
+    in an exception is tried again where its experiment is named; --all counts it as failed."""
+    return runs.reproduce(options)
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Time our whole training step, batch assembly included, against a plainly written one in the same process."""
-    module = _experiment(options.experiment)
+    """Time our whole training step, batch assembly included, against a plainly written one in the same process; for `site`,
+    what the pages of the built site weigh and when they are there on a slow line; for `engine`, how fast the figures'
+    engine trains and runs models in a browser."""
+    if options.experiment in ("site", "engine"):
+        return _bench_in_browser(options.experiment, options.json)
+    module = runs.experiment_named(options.experiment)
     if not hasattr(module, "bench"):
         raise ValueError(f"{options.experiment} has nothing to time")
-    _check_device(options.device)
+    runs.check_device(options.device)
     import torch
 
     say = functools.partial(print, file=sys.stderr, flush=True)
@@ -238,13 +246,32 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench_in_browser(what: str, as_json: bool) -> int:
+    if what == "site":
+        from latentbook.authoring import site_bench as module
+    else:
+        from latentbook.widgets import engine_bench as module
+    found = module.bench()
+    print(json.dumps(found) if as_json else module.in_words(found))
+    return 0
+
+
+def reserve(options: argparse.Namespace) -> int:
+    """Measure in a browser the room that figures and formulas of the built site take, so that the next build keeps it."""
+    from latentbook.authoring.reserve import reserve as measure
+
+    for path in measure():
+        print(f"written: {path}")
+    return 0
+
+
 def train_judge(options: argparse.Namespace) -> int:
     """Train the independent judge, a small convnet unlike any chapter's model, and save its weights."""
     from latentbook.experiments import judge
 
-    place = _tried(judge.check_place, options.output, option="--output FILE")
-    _check_device(options.device)
-    train, test = (_digits(options, split, "mnist") for split in ("train", "test"))
+    place = runs.tried(judge.check_place, options.output, option="--output FILE")
+    runs.check_device(options.device)
+    train, test = (runs.digits(options, split, "mnist") for split in ("train", "test"))
     _, accuracy = judge.train_judge(train, test, seed=options.seed, device=options.device, path=place)
     print(f"test accuracy {accuracy:.2%}; written to {place}")
     return 0
@@ -256,33 +283,149 @@ def weights(options: argparse.Namespace) -> int:
     from latentbook.experiments import EXPERIMENTS
     from latentbook.files import check_writable
 
-    module = _experiment(options.experiment)
+    module = runs.experiment_named(options.experiment)
     if not hasattr(module, "STATES"):
         having = ", ".join(name for name, other in EXPERIMENTS.items() if hasattr(other, "STATES"))
         raise ValueError(f"{options.experiment} ships no trained state; those that do: {having}")
-    if unknown := [name for name in options.variants if name not in module.STATES]:
-        shipped = ", ".join(module.STATES)
+    of_figures = getattr(module, "FIGURE_STATES", ())  # which no chapter loads
+    every = (*module.STATES, *of_figures)
+    if unknown := [name for name in options.variants if name not in every]:
+        shipped = ", ".join(every)
         raise ValueError(f"no state of {', '.join(unknown)} is shipped; {options.experiment} ships: {shipped}")
-    wanted = list(dict.fromkeys(options.variants or module.STATES))
-    if options.offline and _same(module.state_path(wanted[0], options.output), module.state_path(wanted[0])):
+    wanted = list(dict.fromkeys(options.variants or every))
+    if options.offline and runs.same(module.state_path(wanted[0], options.output), module.state_path(wanted[0])):
         needs = "--offline needs --output DIR, a folder other than the book's own"
         raise ValueError(f"{needs}: the book's states are trained on MNIST")
     for variant in wanted:
         place = module.state_path(variant, options.output)
-        _tried(check_writable, place, f"the state of {variant!r}", option="--output DIR")
-    _check_device(options.device)
-    digits = _digits(options, "train", "offline" if options.offline else "mnist")
+        runs.tried(check_writable, place, f"the state of {variant!r}", option="--output DIR")
+    runs.check_device(options.device)
+    digits = runs.digits(options, "train", "offline" if options.offline else "mnist")
     for variant in wanted:
         print(f"{variant}: training seed 0", flush=True)
-        path = module.save_state(variant, digits, device=options.device, directory=options.output)
+        save = module.save_figure_state if variant in of_figures else module.save_state
+        path = save(variant, digits, device=options.device, directory=options.output)
         print(f"{variant}: written to {path}", flush=True)
     return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write the shipped models as the page's engine reads them, one file each, named by its content, and tell what they
+    weigh and what the rounding of their weights costs: as it was recorded, or with --measure on MNIST's test digits."""
+    from latentbook.files import check_writable, write_whole
+    from latentbook.widgets import export as models
+    from latentbook.widgets import shipped
+
+    if unknown := [name or "''" for name in options.models if name not in models.SHIPPED]:
+        raise ValueError(f"no shipped model is called {', '.join(unknown)}; there are: {', '.join(models.SHIPPED)}")
+    if not options.measure and (odd := [f"--{name}" for name in ("data", "download") if getattr(options, name)]):
+        raise ValueError(f"{', '.join(odd)} is for the digits of --measure: add that, or leave it out")
+    names = list(dict.fromkeys(options.models or models.SHIPPED))
+    places = {name: models.place(name, options.output) for name in names}
+    for name, path in places.items():
+        runs.tried(check_writable, path, f"the model {name!r}", option="--output DIR")
+    if options.measure:
+        check_writable(shipped.RECORD, "what the rounding costs")
+    if not options.measure or shipped.RECORD.exists():
+        shipped.recorded()
+    test = runs.digits(options, "test", "mnist") if options.measure else None
+    if test is not None:
+        shipped.record_on(test)
+    for name, path in places.items():
+        write_whole(path, models.shipped_model(name))
+        print(f"{name}: written to {path}", flush=True)
+    if test is not None:
+        for name in names:
+            shipped.record(name, test)
+    print(shipped.in_words({name: row for name, row in shipped.recorded()["models"].items() if name in names}))
+    return 0
+
+
+def choices(options: argparse.Namespace) -> int:
+    """Train and measure every point of the choices of hyper-parameters that is not recorded yet: on the training digits
+    less 5,000, judged on these, each run recorded as it ends. Test digits are never read. Then print the table."""
+    from latentbook.experiments import choices as chosen
+
+    options.experiments = _known("experiment", options.experiments, chosen.CRITERIA)
+    folder = _record(options, chosen.DIRECTORY, [] if options.table else options.experiments)
+    if not options.table:
+        runs.check_device(options.device)
+        train, validation = chosen.parts(runs.digits(options, "train", "offline" if options.offline else "mnist"))
+        todo = chosen.planned(options.experiments, options.seeds or chosen.SEEDS, folder)
+        for number, planned in enumerate(todo, 1):
+            told = chosen.record(planned, train, validation, folder, options.device)
+            print(f"[{number}/{len(todo)}] {told}", flush=True)
+    print(chosen.table(folder))
+    return 0
+
+
+def listening(options: argparse.Namespace) -> int:
+    """Measure, on the test digits and without any training, what each shipped state pays in nats for decoding with another
+    image's code, and record it beside BCE + KL."""
+    from latentbook.experiments import EXPERIMENTS
+    from latentbook.experiments import listening as heard
+
+    options.experiments = _known("experiment", options.experiments, heard.SHIPPED)
+    folder = _record(options, heard.DIRECTORY, options.experiments)
+    test = runs.digits(options, "test", "offline" if options.offline else "mnist")
+    for experiment in options.experiments:
+        for variant in EXPERIMENTS[experiment].STATES:
+            heard.measure_state(experiment, variant, test, folder)
+            print(f"{experiment} {variant}: measured", flush=True)
+    print(heard.in_words(folder))
+    return 0
+
+
+def score(options: argparse.Namespace) -> int:
+    """Load a checkpoint that others published into this library's model, by the names of its tensors, and measure it on
+    MNIST's test digits as the book measures its own: by the same code and the same judge. Nothing is trained."""
+    from latentbook.experiments import results, scoring
+
+    if options.results and not options.record:
+        raise ValueError("--results DIR says where --record keeps the score: give both, or neither")
+    model, read = scoring.load_published(options.system, options.files)
+    for path in scoring.unknown_sources(options.system, read):
+        print(f"{path} does not say that it was made from the published file: its SHA-256 is kept", file=sys.stderr)
+    if options.record:
+        _record(options, scoring.DIRECTORY, [scoring.SYSTEMS[options.system].experiment])
+    train, test = (runs.digits(options, split, "mnist") for split in ("train", "test"))
+    found = {}
+    for number in options.seeds or scoring.SEEDS:
+        start = time.perf_counter()
+        found[number] = scoring.score(options.system, model, train, test, number)
+        if options.record:
+            about = (results.data_of(train, test), number, time.perf_counter() - start, options.results)
+            place = scoring.record(options.system, found[number], read, *about)
+            print(f"seed {number}: recorded in {place}", flush=True)
+    print(f"{options.system}, {len(found)} seed(s) of what is drawn in scoring\n{scoring.in_words(found)}")
+    return 0
+
+
+def _known(what: str, given: list[str], known: Any) -> list[str]:
+    """The names given, or all that are known. Raises ValueError for others."""
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(f"no {what} {', '.join(unknown)} here; there are: {', '.join(known)}")
+    return list(dict.fromkeys(given or known))
+
+
+def _record(options: argparse.Namespace, own: Any, experiments: list[str]) -> Any:
+    """The folder of a record, tried. Raises ValueError for other digits than MNIST in the book's own, OSError as `tried`."""
+    from pathlib import Path
+
+    from latentbook.experiments import results
+
+    folder = Path(options.results) if options.results else own
+    if getattr(options, "offline", False) and runs.same(folder, own):
+        raise ValueError("--offline needs --results DIR, a folder other than the book's own: its record is on MNIST")
+    for experiment in experiments:
+        runs.tried(results.check_place, experiment, folder, option="--results DIR")
+    return folder
 
 
 def numbers(options: argparse.Namespace) -> int:
     """Write the measured numbers into notebooks/*.md, book/*.md and README.md (run `sync` after it), and tell what no
     marker ties to the results."""
-    from latentbook import numbers as prose
+    from latentbook.authoring import numbers as prose
     from latentbook.files import write_whole
 
     texts, found = prose.sources(), 0
@@ -305,21 +448,37 @@ def numbers(options: argparse.Namespace) -> int:
 def execute(options: argparse.Namespace) -> int:
     """Run notebooks from their sources. A full run on MNIST is written beside the source with its provenance, any other
     under _build/executed/. A run that fails writes nothing."""
-    from latentbook import notebooks
+    from latentbook.authoring import notebooks
 
     _check_installed("jupytext", "nbclient", "nbformat", "ipykernel")  # not after MNIST was fetched
     for source in notebooks.sources(chapters=options.chapters):
-        print(f"{source.stem}: running, profile {options.profile}", flush=True)
-        say = functools.partial(print, flush=True)
+        first = [
+            f"{source.stem}: running, profile {options.profile}"
+        ]  # said with the first cell: until then all is tried
+
+        def say(text: str, first: list[str] = first) -> None:
+            print(*first, text, sep="\n", flush=True)
+            first.clear()
+
         data = {"data": options.data, "allow_offline": options.allow_offline, "download": options.download}
         target = notebooks.execute(source, options.profile, **data, report=say)
         print(f"{source.stem}: written to {target}")
     return 0
 
 
+def pdf(options: argparse.Namespace) -> int:
+    """Print the whole built site (`make book`) as one PDF: title page, contents with page numbers, links alive."""
+    from latentbook.authoring import pdf as paper
+    from latentbook.files import check_writable
+
+    runs.tried(check_writable, options.output, "the PDF", option="--output FILE")
+    paper.make(target=options.output)
+    return 0
+
+
 def sync(options: argparse.Namespace) -> int:
     """Copy edits of the text into the executed notebooks, keeping their outputs; code needs a new execution."""
-    from latentbook import notebooks
+    from latentbook.authoring import notebooks
 
     changed, problems = notebooks.sync(chapters=options.chapters)
     for line in [f"{path}: text copied" for path in changed] + problems:
@@ -330,7 +489,7 @@ def sync(options: argparse.Namespace) -> int:
 
 def tidy(options: argparse.Namespace) -> int:
     """Lay out the code cells of the notebooks' sources with ruff, narrow enough for the page."""
-    from latentbook import notebooks
+    from latentbook.authoring import notebooks
 
     untidy = notebooks.tidy(write=not options.check)
     for name in untidy:
@@ -341,7 +500,7 @@ def tidy(options: argparse.Namespace) -> int:
 def check(options: argparse.Namespace) -> int:
     """Tell what is wrong with the notebooks: out of step with their source, stale, not executed, failed, too large,
     without alt text, or not from a full run on MNIST."""
-    from latentbook import notebooks
+    from latentbook.authoring import notebooks
 
     problems = notebooks.check()
     print("\n".join(problems) or "the notebooks are in step, fresh and whole")
@@ -350,11 +509,11 @@ def check(options: argparse.Namespace) -> int:
 
 def data(options: argparse.Namespace) -> int:
     """Tell which digits would be used here, and how to get MNIST."""
-    from latentbook.data import COMMAND
+    from latentbook.data.digits import COMMAND
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        splits = [_digits(options, split) for split in ("train", "test")]
+        splits = [runs.digits(options, split) for split in ("train", "test")]
     for split in splits:
         print(f"{split.split:5}  {split.source}  {len(split.labels):,} digits  sha256 {split.sha256}")
     if splits[0].source != "mnist":
@@ -405,9 +564,24 @@ def named(text: str) -> str:
 
 def positive(text: str) -> int:
     """A whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    if not re.fullmatch(r"\d{1,18}", text) or int(text) < 1:  # no ², which is a digit of no number
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text[:40]!r}")
     return int(text)
+
+
+def scheduler(text: str) -> str:
+    """The address of a Dask scheduler."""
+    try:
+        address = urlsplit(text)
+        there = address.hostname and (address.port or 0) > 0  # a port above 65535 is a ValueError
+    except ValueError:
+        there = False
+    if not there or not re.fullmatch(r"(tcp|tls)://[^\s/@?#]+:\d+", text):
+        raise argparse.ArgumentTypeError(
+            f"a cluster is told by its scheduler, as in tcp://HOST:8786 (an IPv6 address as in tcp://[::1]:8786, "
+            f"ports from 1 to 65535), got {text!r}"
+        )
+    return text
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -419,216 +593,6 @@ def setting(text: str) -> tuple[str, Any]:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return name, value
-
-
-def _experiment(name: str) -> ModuleType:
-    from latentbook.experiments import EXPERIMENTS
-
-    if name not in EXPERIMENTS:
-        raise ValueError(f"no experiment {name!r}; there are: {', '.join(EXPERIMENTS)}")
-    return EXPERIMENTS[name]
-
-
-def _configs(options: argparse.Namespace, module: ModuleType) -> dict[str, Any]:
-    """The configuration of each variant, with what --set asks for. Raises ValueError that names all that is wrong."""
-    configs = {name: module.VARIANTS[name] for name in options.variants or module.VARIANTS}
-    settings = dict(options.set)
-    if len(settings) < len(options.set):
-        names = [name for name, _ in options.set]
-        twice = ", ".join(sorted({name for name in names if names.count(name) > 1}))
-        raise ValueError(f"--set names {twice} more than once: give each setting one value")
-    if not settings:
-        return configs
-    from latentbook.experiments.run import check_config
-    from latentbook.experiments.settings import with_settings
-
-    problems: dict[str, list[str]] = {}
-    for variant in configs:
-        try:
-            configs[variant] = with_settings(configs[variant], settings)
-            check_config(module, configs[variant])
-        except ValueError as error:
-            problems.setdefault(str(error), []).append(variant)
-    if problems:
-        told = (f"{text} (for {_list(variants, len(configs))})" for text, variants in problems.items())
-        raise ValueError(f"--set: {'; '.join(told)}")
-    return configs
-
-
-def _same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to the same place, however they are written."""
-    return one.resolve() == other.resolve()
-
-
-def _list(variants: list[str], of: int) -> str:
-    """The names of some variants in a message."""
-    return "every variant" if len(variants) == of > 1 else ", ".join(variants)
-
-
-def _tried(try_place: Any, *arguments: Any, option: str) -> Any:
-    """What `try_place` returns. Where writing will fail, raises its OSError with the option that names another place."""
-    try:
-        return try_place(*arguments)
-    except OSError as error:
-        raise type(error)(f"{error}; {option} names one") from error
-
-
-def _digits(options: argparse.Namespace, split: str, source: str = "auto") -> Any:
-    """A split of the digits that the options ask for, with messages that name these options."""
-    from latentbook import data
-
-    asked = {"root": options.data, "download": options.download, "wording": data.COMMAND}
-    return data.load_digits(split, source=source, **asked)
-
-
-def _waiting(options: argparse.Namespace, configs: dict[str, Any], found: dict[str, str]) -> list[tuple[str, int]]:
-    """The runs that are to be made, one seed of every variant before the next seed. Raises ResultsError for a clash."""
-    from latentbook.experiments import results
-
-    wanted = [(variant, seed) for seed in options.seeds for variant in configs]
-    if not results.path_of(options.experiment, options.results).exists():
-        return wanted
-    document = results.load(options.experiment, options.results)
-    if options.fresh:
-        document = results.without(document, list(configs))
-    clashes = {v: text for v, config in configs.items() if (text := results.conflict(document, v, config, found))}
-    if clashes:
-        raise results.ResultsError(_advised(options, clashes, document, found))
-    recorded = {variant: entry["seeds"] for variant, entry in document["variants"].items()}
-    for variant in configs:
-        if there := [str(seed) for seed in options.seeds if seed in recorded.get(variant, [])]:
-            print(f"{variant}: recorded already and left out: seed {', '.join(there)}")
-    return [(variant, seed) for variant, seed in wanted if seed not in recorded.get(variant, [])]
-
-
-def _advised(
-    options: argparse.Namespace, clashes: dict[str, str], document: dict[str, Any], found: dict[str, str]
-) -> str:
-    """What clashes, and the command as it was given with what starts over no more than that."""
-    elsewhere = "name another --results DIR" if options.results else "record elsewhere with --results DIR"
-    told, over = dict.fromkeys(text for text in clashes.values()), list(clashes)
-    if document["data"] != found:  # this concerns all that is recorded: other data never stand side by side
-        over = [name for name in _experiment(options.experiment).VARIANTS if name in {*document["variants"], *clashes}]
-    command = [word for word in _without_option(options.given, "--variants") if word != "--fresh"]
-    command = shlex.join(["python", "-m", "latentbook", *command, "--fresh", "--variants", ",".join(over)])
-    return f"{'; '.join(told)}; {elsewhere}, or start over and keep what was there beside it: `{command}`"
-
-
-def _without_option(arguments: list[str], option: str) -> list[str]:
-    """A command's words less an option and its value, in every way that argparse reads: --name V, --name=V, --na V."""
-    kept, skip = [], False
-    for word in arguments:
-        name, equals, _ = word.partition("=")
-        if skip:
-            skip = False
-        elif len(name) > 2 and option.startswith(name):
-            skip = not equals
-        else:
-            kept.append(word)
-    return kept
-
-
-def _ask_before_starting_over(options: argparse.Namespace, configs: dict[str, Any], place: Path) -> None:
-    """Have it confirmed that runs in the book's own results are forgotten. Raises ValueError where it is not."""
-    from latentbook.experiments import results
-
-    if options.yes or not place.exists():
-        return
-    there = [name for name in results.load(options.experiment, options.results)["variants"] if name in configs]
-    if not there:
-        return
-    what = f"--fresh starts {_list(there, 0)} over in the book's own results, {place}"
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise ValueError(f"{what}: add --yes if that is meant, or record elsewhere with --results DIR")
-    try:
-        answer = input(f"{what}; what was there is kept beside it. Go on? [y/N] ")
-    except EOFError:
-        answer = ""
-    if answer.strip().lower() not in ("y", "yes"):
-        raise ValueError("nothing was changed; --results DIR records elsewhere")
-
-
-class _Workers(ProcessPoolExecutor):
-    """Worker processes that end with this one, however it ends: at Ctrl-C, when told to stop, or killed."""
-
-    def __init__(self, jobs: int, threads: int):
-        super().__init__(jobs, multiprocessing.get_context("spawn"), _prepare, (threads, os.getpid()))
-
-    def __enter__(self) -> _Workers:
-        self.before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-        return self
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        signal.signal(signal.SIGTERM, self.before)
-        if kind:
-            for process in multiprocessing.active_children():
-                process.terminate()
-        self.shutdown(cancel_futures=True)
-
-
-def _prepare(threads: int, parent: int) -> None:
-    """Make a worker ready: its share of the cores; deaf to Ctrl-C, as the parent stops it; gone when the parent is."""
-    for library in ("OMP", "OPENBLAS", "MKL"):  # read when numpy and torch are first imported, here or for a probe
-        os.environ[f"{library}_NUM_THREADS"] = str(threads)
-    import torch
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(threads)
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@functools.cache
-def _splits(root: str | None, source: str) -> tuple[Any, Any]:
-    """The digits, loaded once a worker."""
-    from latentbook.data import COMMAND, load_digits
-
-    return tuple(load_digits(split, root=root, source=source, wording=COMMAND) for split in ("train", "test"))
-
-
-def _run_one(
-    experiment: str, variant: str, seed: int, config: Any, root: str | None, source: str, device: str, progress: bool
-) -> dict[str, Any]:
-    """One run in a worker. The model stays there; an exception of the run, or a NaN, comes back as its reason.
-
-    A mistake that shows before any optimiser has taken a step is none of the training: it comes back as "refused".
-    """
-    from torch.optim.optimizer import register_optimizer_step_post_hook
-
-    from latentbook.experiments import results
-
-    start, about = time.perf_counter(), {"hardware": results.machine(device)}
-    train, test = _splits(root, source)
-    begun = threading.Event()
-    hook = register_optimizer_step_post_hook(lambda *_: begun.set())
-    try:
-        run = _experiment(experiment).run(
-            variant, seed, config=config, train=train, test=test, device=device, progress=progress
-        )
-        results.check_metrics(run.metrics, run.failed)
-    except Exception as error:
-        mistake = isinstance(error, ValueError | TypeError | ImportError | OSError)
-        if mistake and not begun.is_set() and not isinstance(error, results.ResultsError):
-            return {"refused": str(error)}
-        traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}"
-        return {**about, "metrics": {}, "failed": reason, "seconds": time.perf_counter() - start}
-    finally:
-        hook.remove()
-    return {**about, "metrics": run.metrics, "failed": run.failed, "seconds": run.seconds}
-
-
-def _outcome(job: Future) -> dict[str, Any]:
-    try:
-        return job.result()
-    except BrokenProcessPool:
-        message = "a worker process died (out of memory?); what was finished is kept, go on with fewer --jobs"
-        raise RuntimeError(message) from None
 
 
 def _bench_in_words(found: dict[str, Any]) -> str:
@@ -646,32 +610,38 @@ def _bench_in_words(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _print_table(experiment: str, variants: list[str], directory: str | None) -> None:
-    """Mean and standard deviation over the recorded seeds, one block a variant."""
-    from latentbook.experiments import results
-
-    document = results.load(experiment, directory)
-    for variant in (v for v in variants if v in document["variants"]):
-        entry = document["variants"][variant]
-        print(f"\n{variant}: {len(entry['seeds'])} seed(s), {len(entry['failed'])} failed")
-        for metric, values in {**entry["metrics"], "seconds": entry["seconds"]}.items():
-            if values:
-                spread = f" ± {results.summarise(values, 'std'):.3g}" if len(values) > 1 else ""
-                print(f"  {metric:28} {results.summarise(values, 'mean'):.4g}{spread}")
-
-
-def _check_device(device: str) -> None:
-    """Raises ValueError for a device that torch does not know or this machine has not."""
-    from latentbook import checks  # imports torch
-
-    checks.device("--device", device)
-
-
 def _print_any_sign() -> None:
     """Where the locale knows ASCII alone (LC_ALL=C), print UTF-8: the book's words and numbers have signs such as ±."""
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "encoding", None) and codecs.lookup(stream.encoding).name == "ascii":
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # names of files come back as they are
+
+
+@contextmanager
+def _heeding_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C end this process at once while torch or numpy is imported, where a KeyboardInterrupt may be lost in C.
+
+    Nothing has begun then; at any other time it does what it always does.
+    """
+
+    def interrupted(number: int, frame: Any) -> None:
+        specs = [getattr(sys.modules.get(name), "__spec__", None) for name in SWALLOWING]
+        if any(getattr(spec, "_initializing", False) for spec in specs):
+            os.write(2, f"{INTERRUPTED}\n".encode())
+            os._exit(130)
+        signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # nobody ignores it, or has other plans
+        signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
 
 
 def _check_installed(*modules: str) -> None:
@@ -683,6 +653,8 @@ def _check_installed(*modules: str) -> None:
 
 def _extra_of(module: str) -> str | None:
     """The extra that brings a module, as the package's metadata has it; None for a module that no extra names."""
+    from importlib import metadata
+
     try:
         requirements = metadata.requires("latentbook") or []
     except metadata.PackageNotFoundError:
@@ -693,10 +665,6 @@ def _extra_of(module: str) -> str | None:
         if name and extra and re.sub(r"[-_.]+", "_", name[0]).lower() == module.split(".")[0].lower():
             return extra[1]
     return None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

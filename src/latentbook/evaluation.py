@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, reduce
 from importlib.resources import files
 from pathlib import Path
@@ -20,9 +22,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from latentbook import checks
-from latentbook.data import Batch, check_batch
-from latentbook.nets import dropout
-from latentbook.training import load_weights
+from latentbook.data.digits import Batch, check_batch
+from latentbook.layers.distributions import bernoulli_nll
+from latentbook.layers.nets import dropout
+from latentbook.training.loop import load_weights
 
 WEIGHTS = files("latentbook") / "weights"
 PICTURES = ("n", 1, 28, 28)  # what the judge reads
@@ -280,3 +283,125 @@ def grey_entropy(images: Float[Tensor, "n pixels"]) -> float:
     """The cross-entropy of a perfect copy, in nats per image: what grey values read as Bernoulli means cost at least."""
     (images,) = _grey_rows(("n", "pixels"), images=images)
     return float(bce(images, images).mean())
+
+
+def shuffled_scores(
+    score: Callable[[Int[Tensor, " n"]], float], labels: Int[Tensor, " n"], permutations: int = 100, seed: int = 0
+) -> Float[Tensor, " permutations"]:
+    """What a measure gives when labels are shuffled, once for each of many permutations: a control with its own spread.
+
+    score: the measure as a function of labels alone. One permutation says little: by chance it may agree with the truth.
+    permutations: 100 of a share that is counted; of a probe, which each fits anew, as many as one can wait for.
+    Raises ValueError for labels that are none, fewer than two permutations, and a score that is not a finite number.
+    """
+    labels = checks.class_numbers("labels", labels)
+    permutations, seed = checks.count("permutations", permutations, 2), checks.count("seed", seed, 0)
+    generator = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(len(labels), generator=generator).to(labels.device) for _ in range(permutations)]
+    found = [checks.number("score of shuffled labels", score(labels[order])) for order in orders]
+    return torch.tensor(found, dtype=torch.float64)
+
+
+# Listening: what it costs, in nats, to be given another example's code
+
+
+@dataclass(frozen=True)
+class Listening:
+    """What decoding with another example's code costs, against decoding with one's own: see `listening`.
+
+    own: the cross-entropy [n] of each example decoded from its own code; other: [permutations, n], from others' codes;
+    both in nats.
+    """
+
+    own: Float[Tensor, " n"]
+    other: Float[Tensor, "permutations n"]
+
+    @property
+    def cost(self) -> Float[Tensor, "permutations n"]:
+        """other - own, in nats: 0 throughout for a decoder that does not listen."""
+        return self.other - self.own
+
+    @property
+    def mean(self) -> float:
+        """The mean over examples and permutations, in nats: how much the decoder listens."""
+        return float(self.cost.double().mean())
+
+    @property
+    def std(self) -> float:
+        """The standard deviation over examples of each one's mean over the permutations, in nats."""
+        return float(self.cost.double().mean(0).std()) if len(self.own) > 1 else 0.0
+
+    @property
+    def permutation_std(self) -> float:
+        """The standard deviation over permutations of the mean over examples, in nats: what the draw of codes is worth."""
+        return float(self.cost.double().mean(1).std()) if len(self.other) > 1 else 0.0
+
+
+@torch.no_grad()
+def listening(
+    decode: Callable[[Float[Tensor, "n ..."]], Float[Tensor, "n pixels"]],
+    codes: Float[Tensor, "n ..."],
+    images: Float[Tensor, "n pixels"],
+    *,
+    labels: Int[Tensor, " n"] | None = None,
+    others: Float[Tensor, "permutations n ..."] | None = None,
+    permutations: int = 20,
+    seed: int = 0,
+) -> Listening:
+    """BCE(decoded from another example's code) - BCE(decoded from one's own), in nats, over many permutations.
+
+    decode: logits [n, pixels] for n codes in the order of the examples; what else it is given (a label, a condition, a
+    mask, pixels to look back at) stays each example's own, so that nothing but the code is another's. codes: as the decoder
+    receives them in training, that is SAMPLED from the posterior. No example gets its own code; with labels [n] none gets
+    that of its own class, else a decoder that reads the class alone would seem to listen less than it does. others: the codes
+    to decode instead, where they can be listed, such as all other labels; permutations and seed then decide nothing.
+    A decoder that ignores its code is at exactly 0. One that listens loses here what its code told it, and more: the wrong
+    code misleads it. So the figure is no information in nats, and may exceed the KL by far.
+    Raises ValueError for logits, codes or labels that do not fit the images, for fewer than two examples or permutations,
+    and, with labels, for a class that has more than half of the examples.
+    """
+    permutations, seed = checks.count("permutations", permutations, 2), checks.count("seed", seed, 0)
+    (images,) = _grey_rows(("n", "pixels"), images=images)
+    codes = checks.as_tensor("codes", codes)
+    n = checks.same_length(images=images, codes=codes)
+    codes = _finite("codes", codes, (n, *("code",) * max(1, codes.ndim - 1)))
+    generator = torch.Generator().manual_seed(seed)
+
+    def cost(given: Tensor) -> Tensor:
+        logits = checks.as_tensor("the logits of decode", decode(given))
+        logits = checks.finite("the logits of decode", logits, tuple(images.shape), _precision(logits))
+        return bernoulli_nll(logits, images).sum(1)
+
+    if others is None:
+        orders = (derangement(n, generator, labels).to(codes.device) for _ in range(permutations))
+        return Listening(cost(codes), torch.stack([cost(codes[other]) for other in orders]))
+    others = checks.finite("others", others, ("permutations", *codes.shape), like=codes)
+    return Listening(cost(codes), torch.stack([cost(given) for given in others]))
+
+
+def derangement(
+    n: int, generator: torch.Generator | None = None, labels: Int[Tensor, " n"] | None = None
+) -> Int[Tensor, " n"]:
+    """A random permutation of 0..n-1 that leaves nothing in its place; with labels [n], nothing in its class.
+
+    Examples in a random order, each given the next one's place; with labels the classes, in a random order too, stand
+    together, and the step is drawn among those that lead out of every class. On the generator's device.
+    Raises ValueError for fewer than two, labels that are not n whole numbers, and a class that has more than half of them.
+    """
+    n, generator = checks.count("n", n, 2), checks.generator("generator", generator)
+    device = generator.device if generator else torch.device("cpu")
+    order, low, high = torch.randperm(n, generator=generator, device=device), 1, 1
+    if labels is not None:
+        labels = checks.class_numbers("labels", labels, n).to(device)
+        _, own, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+        low, high = int(counts.max()), n - int(counts.max())
+        if low > high:
+            raise ValueError(
+                f"a class of {low} among {n} examples has no partners of other classes for all: it may have half at most"
+            )
+        rank = torch.randperm(len(counts), generator=generator, device=device)[own]
+        order = order[rank[order].argsort(stable=True)]
+    step = int(torch.randint(low, high + 1, (1,), generator=generator, device=device))
+    other = torch.empty_like(order)
+    other[order] = order.roll(-step)
+    return other

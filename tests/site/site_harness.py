@@ -9,10 +9,12 @@ A test of a new figure needs four lines:
         assert figure.state("scale") == 0.5
 """
 
+import base64
 import functools
+import importlib
+import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -20,39 +22,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
+from latentbook.authoring.site import Quiet
+
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / "_build" / "html"
 SOURCES = (
-    "_config.yml",
-    "_toc.yml",
-    "book",
-    "notebooks",
-    "src/latentbook/widgets",
-    "src/latentbook/results",
-    "src/latentbook/experiments",
+    *("_config.yml", "_toc.yml", "book", "notebooks", "src/latentbook"),
+    *("CHANGELOG.md", "CITATION.cff", "pyproject.toml"),
 )
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 PAGE = "book/bibliography.html"  # any page will do to put a figure into; this one has no formulas to wait for
 VIEW = 1.3  # a scene and its margin reach from -VIEW to VIEW
-
-
-def find_browser() -> str | None:
-    """The path of a Chromium on this machine, if there is one."""
-    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
 def sources(root: Path = ROOT) -> Iterator[Path]:
@@ -75,13 +60,13 @@ def is_fresh(built: Path = BUILT, root: Path = ROOT) -> bool:
 
 def build(root: Path = ROOT) -> None:
     """Build the site as `make book` does; raises AssertionError with the end of the log."""
-    start = "from jupyter_book.cli.main import main; main()"  # the command, of this very Python
+    start = re.search(r"^BUILDER := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1]
     command = [sys.executable, "-c", start, "build", "-W", "-n", "--keep-going", "."]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, f"the site does not build:\n{(done.stdout + done.stderr)[-4000:]}"
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class Silent(SimpleHTTPRequestHandler):
     def log_message(self, *args) -> None:
         """Say nothing: the tests look at the responses themselves."""
 
@@ -89,7 +74,7 @@ class Quiet(SimpleHTTPRequestHandler):
 @contextmanager
 def serve(folder: Path) -> Iterator[str]:
     """The folder over http on loopback; gives the address, with a slash at its end."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    server = Quiet(("127.0.0.1", 0), functools.partial(Silent, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -124,30 +109,29 @@ class Visitor:
             self.complaints.append(f"request failed: {request.url}")
 
     def open(self, path: str):
-        """Open a page of the site and wait until its formulas and figures stand."""
+        """Open a page of the site and wait until its formulas stand; a figure starts when it comes near."""
         self.page.goto(self.home + path, wait_until="load")
         self.page.wait_for_selector("main")  # the first page only leads on to the front page
         self.settle()
         return self.page
 
     def settle(self) -> None:
-        self.page.evaluate(
-            "async () => { await (window.MathJax?.startup?.promise ?? null); await document.fonts.ready; }"
-        )
+        self.page.evaluate("async () => { await (window.latentbook?.ready ?? null); await document.fonts.ready; }")
 
 
 class Figure:
-    """One interactive figure of an open page, found by its data-name."""
+    """One interactive figure of an open page, found by its data-name; its question is skipped, unless it is to be asked."""
 
-    def __init__(self, page, name: str, number: int = 0) -> None:
+    def __init__(self, page, name: str, number: int = 0, ask: bool = False) -> None:
         self.page, self.name, self.number = page, name, number
         self.div = page.locator(f'div.lb-static[data-name="{name}"]').nth(number)
-        self.div.scroll_into_view_if_needed()
-        assert self.div.get_attribute("data-live") == "true", f"the figure {name} has not started"
+        start_figure(self.div)
+        if not ask:
+            show(self.div)
 
     def find(self, selector: str):
-        """A locator inside the figure."""
-        return self.div.locator(selector)
+        """A locator inside the figure, past its still picture, which stays there unseen."""
+        return self.div.locator("> .lb-live").locator(selector)
 
     def state(self, trait: str):
         """A trait as the figure's model holds it."""
@@ -156,6 +140,10 @@ class Figure:
     def control(self, trait: str, value: str | None = None):
         """The input bound to a trait (of a choice: the one with this value)."""
         return self.find(f'input[data-trait="{trait}"]' + (f'[value="{value}"]' if value else ""))
+
+    def unfold(self) -> None:
+        """Open what is not shown at first sight."""
+        self.find("details.lb-more > summary").click()
 
     def press(self, locator, *keys: str) -> None:
         """Put the focus on something and press keys."""
@@ -186,6 +174,38 @@ class Figure:
             for place in others:
                 touch("touchMove", {0: place})
             touch("touchEnd")
+
+
+def start_figure(div) -> None:
+    """Scroll to a figure and wait until it is live, whole, and the page at rest under it."""
+    div.scroll_into_view_if_needed()
+    live = """async (div) => {
+        const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+        for (let n = 0; n < 600 && !(div.dataset.live && !div.hasAttribute("aria-busy")); n++) await wait(50);
+        return div.dataset.live === "true";
+    }"""
+    assert div.evaluate(live), f"the figure {div.get_attribute('data-name')} has not started"
+    div.scroll_into_view_if_needed()
+
+
+def show(place) -> None:
+    """Skip a figure's question, as soon as it can be answered: "just show me"."""
+    place.evaluate(
+        """async (place) => {
+            const question = place.querySelector(".lb-question");
+            while (question?.inert) await new Promise((resolve) => setTimeout(resolve, 10));
+            question?.querySelector(".lb-button").click();
+            document.activeElement?.blur();
+        }"""
+    )
+
+
+def start_figures(page) -> int:
+    """Start all figures of an open page, as one who scrolls through it would; how many there are."""
+    figures = page.locator("div.lb-static").all()
+    for div in figures:
+        start_figure(div)
+    return len(figures)
 
 
 @contextmanager
@@ -241,7 +261,8 @@ def start_module(page, source: str, state: dict) -> None:
     Afterwards window.module is its default export, window.model its model, and the figure stands in the body.
     """
     page.evaluate(
-        """async ([source, state]) => {
+        """async ([source, text]) => {
+            const state = JSON.parse(text);
             const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
             window.module = (await import(url)).default;
             const handlers = {};
@@ -257,15 +278,25 @@ def start_module(page, source: str, state: dict) -> None:
             window.stop = window.module.render({ model: window.model, el });
             document.body.replaceChildren(el);
         }""",
-        [source, state],
+        [source, json.dumps(state)],
     )
+    show(page.locator("body"))
+
+
+@functools.cache
+def all_figures() -> str:
+    """The script of every figure, as a page has those of its own."""
+    sys.path.insert(0, str(ROOT / "book" / "_ext"))
+    offline_site = importlib.import_module("offline_site")
+    return offline_site.bundle(offline_site.WIDGETS)
 
 
 def insert(page, html: str) -> None:
     """Put a figure's saved HTML at the top of an open page of the site, as the output of a cell, and start it.
 
-    So a figure can be tested in the theme's own page before a chapter shows it.
+    So a figure can be tested in the theme's own page before a chapter shows it. All figures' modules are there.
     """
+    page.evaluate(all_figures())
     page.evaluate(
         """html => {
             const cell = document.createElement("div");
@@ -278,11 +309,25 @@ def insert(page, html: str) -> None:
     )
 
 
-def put_in(visit, widget, **how) -> Figure:
-    """A widget's saved figure in a page of the site, opened as `visit` is told."""
-    page = visit(PAGE, **how)
-    insert(page, widget.to_html())
-    return Figure(page, widget._name)
+@functools.cache
+def saved(widget) -> str:
+    """What a notebook keeps of a widget, with its models, which the site's builder puts beside the page.
+
+    Its still picture takes a third of a second to draw.
+    """
+    from latentbook.widgets.export import shipped_model
+
+    def model(found: re.Match) -> str:
+        return f"&quot;{base64.b64encode(shipped_model(found[1])).decode()}&quot;"
+
+    return re.sub(r"\{&quot;model&quot;:&quot;([\w-]+)&quot;\}", model, widget.to_html())
+
+
+def put_in(visit, widget, ask: bool = False, **how) -> Figure:
+    """A widget's saved figure in a page of the site, looked at as `visit` is told; opened before, maybe, by another test."""
+    page = visit(PAGE, keep=True, **how)
+    insert(page, saved(widget))
+    return Figure(page, widget._name, ask=ask)
 
 
 def screen(figure: Figure, x: float, y: float) -> tuple[float, float]:
@@ -300,22 +345,26 @@ def drag(figure: Figure, start: tuple[float, float], end: tuple[float, float]) -
 
 
 def grey_values(canvas) -> list[list[int]]:
-    """The red values on a canvas, row by row, as the browser holds them; 0 where nothing was drawn."""
-    return canvas.evaluate(
+    """The red values on a canvas, row by row, as the browser holds them; 0 where nothing was drawn.
+
+    They come as one text: of a list, Playwright looks at every number for longer than the browser took to draw it.
+    """
+    text = canvas.evaluate(
         """canvas => {
             const copy = document.createElement("canvas");
             [copy.width, copy.height] = [canvas.width, canvas.height];
             const paper = copy.getContext("2d", { willReadFrequently: true });
             paper.drawImage(canvas, 0, 0);
             const all = paper.getImageData(0, 0, copy.width, copy.height).data;
-            return Array.from({ length: copy.height }, (_, y) =>
-                Array.from({ length: copy.width }, (_, x) => all[4 * (y * copy.width + x)]));
+            return JSON.stringify(Array.from({ length: copy.height }, (_, y) =>
+                Array.from({ length: copy.width }, (_, x) => all[4 * (y * copy.width + x)])));
         }"""
     )
+    return json.loads(text)
 
 
 class Reader(HTMLParser):
-    """What a page's HTML says: ids, links, images in its text, states of interactive figures."""
+    """What a page's HTML says: ids, links, images in its text, states of interactive figures or where they stand."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -337,8 +386,8 @@ class Reader(HTMLParser):
             self.inside = True
         if tag == "img" and self.inside:
             self.images.append(values)
-        if "data-state" in values:
-            self.states.append(values["data-state"])
+        if found := values.get("data-state") or values.get("data-from"):
+            self.states.append(found)
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "article":
@@ -354,6 +403,12 @@ def pages(built: Path) -> list[str]:
     """Every HTML page of the site, as paths from its root, without those under _static and _sources."""
     found = (p.relative_to(built) for p in built.rglob("*.html"))
     return sorted(p.as_posix() for p in found if not p.parts[0].startswith("_"))
+
+
+def listed_pages() -> list[str]:
+    """The pages of the table of contents, whether built or not: a parametrized test is told of them before the build."""
+    listed = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    return [f"{path.removesuffix('.ipynb')}.html" for path in listed]
 
 
 def broken_links(built: Path, page: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The window on a scene in a real browser: PyTorch's pixels, and every way to move it with mouse, keys, wheel and fingers."""
 
+import functools
 import json
 import math
 import re
@@ -9,7 +10,7 @@ import site_harness as harness
 import torch
 from site_harness import PAGE, VIEW, Figure, drag, screen
 
-from latentbook.spatial_transformer import affine_from_where, image_to_window, invert, window_to_image
+from latentbook.layers.spatial_transformer import affine_from_where, image_to_window, invert, window_to_image
 from latentbook.widgets import AttentionWindow
 
 CHAPTER = "notebooks/04-spatial-transformer.html"
@@ -24,8 +25,11 @@ def widget(**given) -> AttentionWindow:
     return AttentionWindow(torch.stack([NOISE, RING]), **{"where": WHERE, "names": ["noise", "a ring"], **given})
 
 
+usual = functools.cache(widget)  # one for all tests that ask for nothing else
+
+
 def open_figure(visit, shown: AttentionWindow | None = None, **how) -> Figure:
-    figure = harness.put_in(visit, shown or widget(), **how)
+    figure = harness.put_in(visit, shown or usual(), **how)
     figure.find("[data-shown]").wait_for(timeout=10_000)
     return figure
 
@@ -71,9 +75,10 @@ def random_windows(count: int) -> torch.Tensor:
 def test_every_pixel_is_pytorchs(visit, size):
     height, width, window = size
     picture = NOISE[:40].repeat(1, 2)[:, :64].contiguous() if height == 40 else NOISE
-    windows, page = random_windows(200), visit(PAGE)
+    windows, page = random_windows(200), visit(PAGE, keep=True)
     found = page.evaluate(
-        """([rows, windows, size]) => {
+        """(given) => {
+            const [rows, windows, size] = JSON.parse(given);
             const picture = { values: Float32Array.from(rows.flat()), width: rows[0].length, height: rows.length };
             const { cropAt, pasteAt } = latentbook.widgets.attention;
             return JSON.stringify(windows.map((where) => {
@@ -81,7 +86,7 @@ def test_every_pixel_is_pytorchs(visit, size):
                 return [[...crop.values], [...pasteAt(crop, where, picture).values]];
             }));
         }""",
-        [picture.tolist(), windows.tolist(), window],
+        json.dumps([picture.tolist(), windows.tolist(), window]),
     )
     crops = image_to_window(picture.expand(200, 1, -1, -1), windows, window)
     pasted = window_to_image(crops, windows, (height, width))
@@ -296,26 +301,34 @@ def test_sliders_by_key_and_mouse(visit):
     assert said == "−1.960" and slider(figure, "shift_x").get_attribute("aria-label") == "shift x"
 
 
-def test_presets_and_reset(visit):
+def test_windows_to_try_and_the_way_back(visit):
     figure = open_figure(visit)
-    assert figure.find(".lb-presets button").all_inner_texts() == [
-        "identity", "centre", "tiny", "out of the canvas", "reset",
+    assert figure.find(".lb-tries button").all_inner_texts() == [
+        "the whole scene", "the middle half", "a tiny window", "off the scene", "start again", "link to this",
     ]  # fmt: skip
     seen = {}
-    for name in ("identity", "centre", "out of the canvas", "reset", "tiny"):
+    for name in ("the whole scene", "the middle half", "off the scene", "start again", "a tiny window"):
         figure.find(f'button:text-is("{name}")').click()
         seen[name] = where(figure)
         assert shows(figure, NOISE)
-    assert seen["identity"] == [1, 0, 0] and seen["centre"] == [2, 0, 0] and seen["reset"] == list(WHERE)
-    assert seen["tiny"] == pytest.approx([8, 1.6, -0.8])  # where the window stood
-    assert expected(NOISE, seen["out of the canvas"])[0].abs().max() == 0
+    assert seen["the whole scene"] == [1, 0, 0] and seen["the middle half"] == [2, 0, 0]
+    assert seen["start again"] == list(WHERE)
+    assert seen["a tiny window"] == pytest.approx([8, 1.6, -0.8])  # where the window stood
+    assert expected(NOISE, seen["off the scene"])[0].abs().max() == 0
 
 
 def test_off_the_scene_it_says_that_nothing_is_read(visit):
     figure = open_figure(visit)
     readout = figure.find(".lb-readout")
-    assert readout.inner_text() == "The window covers 16.7 of the scene’s 50 pixels, from (11.7, 19.2)."
-    figure.find('button:text-is("out of the canvas")').click()
+    centres = torch.arange(50) + 0.5
+    left, top = (25 * (1 - shift / 3) - 25 / 3 for shift in WHERE[1:])
+    across, down = ((centres > low) & (centres < low + 50 / 3) for low in (left, top))
+    share = (NOISE[down][:, across].sum() / NOISE.sum()).item()
+    said = (
+        f"The window is 16.7 of the scene’s 50 pixels wide, starts at (11.7, 19.2) and contains {share:.0%} of the ink."
+    )
+    assert readout.inner_text() == said.replace("%", "\u00a0%")
+    figure.find('button:text-is("off the scene")').click()
     assert "outside the scene, where there is nothing to read" in readout.inner_text()
     assert readout.get_attribute("aria-live") == "polite"
 
@@ -395,9 +408,9 @@ def test_on_a_phone_nothing_is_cut_and_fingers_have_room(visit):
             if element.is_visible():
                 found = element.bounding_box()
                 assert panel["x"] - 1 <= found["x"] and found["x"] + found["width"] <= panel["x"] + panel["width"] + 1
-    assert figure.find(".lb-scene").bounding_box()["width"] > 0.95 * panel["width"]
+    assert figure.find(".lb-scene").bounding_box()["width"] > 0.5 * panel["width"]  # the results stand beside it
     for element in (*figure.find("button").all(), *figure.find('input[type="range"]').all()):
-        assert element.bounding_box()["height"] >= 28
+        assert element.bounding_box()["height"] >= 44
 
 
 def test_pictures_stand_to_one_scale(visit):
@@ -433,7 +446,7 @@ def test_a_still_picture_with_its_explanation_stands_where_no_script_runs(visit)
 def test_a_notebook_runs_the_very_same_source_and_python_moves_the_window(visit):
     shown, page = widget(), visit(PAGE)
     in_page = page.evaluate("String(latentbook.widgets.attention.render)")
-    harness.start_module(page, shown._esm, json.loads(json.dumps(shown.state())))
+    harness.start_module(page, shown._esm, shown.state())
     assert page.evaluate("String(window.module.render)") == in_page
     page.locator(".lb-window .lb-scene").press("ArrowRight")
     moved = page.evaluate("[window.model.get('where'), window.model.sent]")

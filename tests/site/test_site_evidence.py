@@ -1,5 +1,6 @@
 """Evidence in a real browser: sums and pictures as PyTorch has them, keyboard and finger, light and dark."""
 
+import functools
 import math
 import re
 
@@ -9,9 +10,9 @@ import site_harness as harness
 import torch
 from site_harness import PAGE, Figure
 
-from latentbook.distributions import DiagonalGaussian, product_of_experts
-from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
-from latentbook.training import initialise
+from latentbook.layers.distributions import DiagonalGaussian, product_of_experts
+from latentbook.models.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
+from latentbook.training.loop import initialise
 from latentbook.widgets import EvidenceFigure
 from latentbook.widgets.sprites import lay
 
@@ -37,8 +38,11 @@ def widget(**given) -> EvidenceFigure:
     return EvidenceFigure(IMAGES, **{**choices, **given})
 
 
+usual = functools.cache(widget)  # one for all tests that ask for nothing else
+
+
 def open_figure(visit, shown: EvidenceFigure | None = None, **how) -> Figure:
-    figure = harness.put_in(visit, shown or widget(), **how)
+    figure = harness.put_in(visit, shown or usual(), **how)
     wait(figure)
     return figure
 
@@ -142,6 +146,7 @@ def test_any_choice_of_images_is_decoded_as_pytorch_does(visit, dark):
     assert figure.state("used") == [0, 2, 6, 9]
     check_pictures(figure, 0, [0, 2, 6, 9])
     figure.control("evidence", "a mixture").check()
+    figure.unfold()
     figure.control("combination", "exact").check()
     check_pictures(figure, 1, [0, 2, 6, 9], exact=True)
 
@@ -157,7 +162,9 @@ def said(posterior: DiagonalGaussian) -> list[str]:
 
 
 def test_the_posterior_shrinks_as_images_are_added(visit):
-    figure = open_figure(visit)
+    figure = open_figure(
+        visit, widget(plane=torch.eye(2, CENTRES.shape[1]))
+    )  # one plane, so that areas can be compared
     areas = {"product": [], "exact": []}
     for k in range(1, N + 1):
         figure.set_slider("k", k)
@@ -186,10 +193,25 @@ def test_the_plane_shows_every_image_the_prior_and_the_digits(visit):
     where = re.search(r"translate\((\S+) (\S+)\)", plane.locator("ellipse.lb-product").get_attribute("transform"))
     origin = re.search(r"translate\((\S+) (\S+)\)", plane.locator("ellipse.lb-prior").get_attribute("transform"))
     seen = [(float(where[1]) - float(origin[1])) / unit, -(float(where[2]) - float(origin[2])) / unit]
-    directions = torch.tensor(figure.state("plane"))
-    assert seen == pytest.approx(
-        (directions @ together(MEAN[0, :3], LOG_VAR[0, :3]).mean[0].float()).tolist(), abs=1e-3
-    )
+    code = together(MEAN[0, :3], LOG_VAR[0, :3]).mean[0].double()
+    directions = torch.as_tensor(widget().drawn_plane())
+    assert seen == pytest.approx((directions @ code).tolist(), abs=1e-3)
+
+
+def test_on_the_plane_the_two_nearest_digits_are_as_far_from_the_code_as_they_are(visit):
+    figure = open_figure(visit)
+    plane = figure.find(".lb-below > svg")
+    unit = float(plane.locator("ellipse.lb-prior").get_attribute("rx")) / 2
+    place = re.search(r"translate\((\S+) (\S+)\)", plane.locator("ellipse.lb-product").get_attribute("transform"))
+    x, y = map(float, place.groups())
+    far = (torch.tensor(figure.state("centres")).double() - together(MEAN[0, :3], LOG_VAR[0, :3]).mean[0]).norm(dim=1)
+    near = far.argsort()[:2].tolist()
+    for i, group in enumerate(plane.locator("g:has(circle)").all()):
+        centre = [float(group.locator("circle").get_attribute(name)) for name in ("cx", "cy")]
+        drawn = math.dist(centre, (x, y)) / unit
+        assert drawn <= far[i] + 1e-3 and ("lb-off" in group.get_attribute("class")) == (i not in near)
+        if i in near:
+            assert drawn == pytest.approx(float(far[i]), abs=1e-3)
 
 
 def test_no_evidence_leaves_the_prior(visit):
@@ -210,6 +232,7 @@ def test_it_says_where_the_exact_combination_does_not_exist(visit):
     assert figure.find(".lb-below > svg ellipse.lb-exact").count() == 0
     shown = [harness.grey_values(canvas) for canvas in figure.find(".lb-drawn canvas").all()]
     assert [np.any(picture) for picture in shown[:4]] == [True, False, False, False]  # one image alone has one
+    figure.unfold()
     figure.control("combination", "product").check()
     wait(figure)
     assert np.any(harness.grey_values(figure.find(".lb-drawn canvas").nth(2)))
@@ -282,9 +305,10 @@ def test_a_phone_shows_it_whole(visit):
         box = element.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= inner
     images = [image.bounding_box() for image in figure.find(".lb-image").all()]
-    assert len({round(box["y"]) for box in images}) == 1 and images[0]["height"] >= 40  # a row, with room for a finger
-    for image, drawn in zip(figure.find(".lb-own").all(), figure.find(".lb-drawn").all()[:N], strict=True):
-        assert image.bounding_box()["x"] == pytest.approx(drawn.bounding_box()["x"], abs=1)  # below its evidence
+    assert all(min(box["width"], box["height"]) >= 44 for box in images)  # room for a finger
+    drawn = [canvas.bounding_box() for canvas in figure.find(".lb-drawn").all()[:N]]
+    assert len({round(box["y"]) for box in drawn}) == 1  # what is redrawn in a row, in the order of the evidence
+    assert [box["x"] for box in drawn] == sorted(box["x"] for box in drawn)
 
 
 def test_a_notebook_runs_the_very_same_source_and_hears_of_the_choice(visit):

@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import site_harness as harness
@@ -36,10 +39,21 @@ RESULTS = {
 
 
 def test_the_bundle_holds_every_widget_word_for_word():
-    script = offline.bundle(WIDGETS, harness.ROOT / "book" / "_ext" / "boot.js")
+    script = offline.bundle(WIDGETS)
     for path in WIDGETS.glob("*.js"):
-        assert path.read_text(encoding="utf-8").replace("export default {", "return {") in script
+        lines = path.read_text(encoding="utf-8").replace("export default {", "return {").splitlines(keepends=True)
+        shared = path.name in offline.SHARED
+        module = "".join(line for line in lines if not (shared and line.lstrip().startswith("//")))
+        assert (module in script) == (path.name != "scene_pad.js")  # which no figure asks for yet
     assert "export " not in script and "import " not in script
+
+
+@pytest.mark.parametrize("name", offline.SHARED)
+def test_what_the_bundle_leaves_out_is_a_comment_and_no_part_of_a_text(name):
+    text = (WIDGETS / name).read_text(encoding="utf-8")
+    assert offline.COMMENT.search(text)
+    for comment in offline.COMMENT.finditer(text):
+        assert text[: comment.start()].count("`") % 2 == 0, comment[0]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +65,24 @@ def test_the_bundle_refuses_what_it_cannot_wrap(tmp_path, module):
         (tmp_path / name).write_text("const shared = 1;")
     (tmp_path / "figure.js").write_text(module)
     with pytest.raises(ValueError, match=r"figure\.js must have exactly one"):
-        offline.bundle(tmp_path, harness.ROOT / "book" / "_ext" / "boot.js")
+        offline.bundle(tmp_path)
+
+
+def test_a_page_gets_the_scripts_of_its_figures_and_what_stands_in_front_of_them_alone(built):
+    """In front of a figure stands in the page what its class composes for a notebook."""
+    script = offline.bundle(WIDGETS, ("mixing", "attention"))
+    assert script.index('widgets["mixing"] =') < script.index('widgets["attention"] =')
+    assert "function axis" in script and "function makeEngine" not in script and 'widgets["relabel"]' not in script
+    for path in harness.pages(built):
+        page = harness.read_page(built / path)
+        scripts = re.findall(
+            r'src="[./]*(_static/latentbook/figures/\w+\.js)"', (built / path).read_text(encoding="utf-8")
+        )
+        assert len(scripts) == bool(page.states), path
+        for place in scripts:
+            held = re.findall(r'^widgets\["(\w+)"\] = ', (built / place).read_text(encoding="utf-8"), re.MULTILINE)
+            shown = re.findall(r'data-name="(\w+)"', (built / path).read_text(encoding="utf-8"))
+            assert held == sorted({*shown}), path
 
 
 def test_a_new_or_changed_figure_writes_every_page_anew(tmp_path):
@@ -69,8 +100,10 @@ def test_a_new_or_changed_figure_writes_every_page_anew(tmp_path):
 @pytest.mark.parametrize("name", ["index", "notation"])
 def test_every_page_links_to_every_figures_style(built, name):
     links = harness.read_page(built / "book" / f"{name}.html").links
-    for path in WIDGETS.glob("*.css"):
-        assert any(f"_static/latentbook/{path.name}" in link for link in links), path.name
+    sheet = next(link for link in links if "_static/latentbook/book.css" in link)
+    whole = (built / "book" / sheet.split("?")[0]).read_text(encoding="utf-8")
+    for path in [*WIDGETS.glob("*.css"), *(harness.ROOT / "book" / "_ext").glob("*.css")]:
+        assert path.read_text(encoding="utf-8") in whole, path.name
 
 
 def cells(table: nodes.table) -> list[list[str]]:
@@ -91,6 +124,46 @@ def test_the_ledger_shows_mean_spread_seeds_and_failures():
     assert "plain: seed 2, BCE 151.2; seed 4, NaN" in text
     assert "BCE above 140" in text and "the authors' checkpoint" in text and "threads 2" in text
     assert [row["ids"] for row in section.findall(nodes.row)][1:3] == [["mix-and-match-plain"], ["mix-and-match-new"]]
+
+
+SCORED = {
+    "config": {
+        "sys-0.1": {
+            "source": "their <b>",
+            "files": {"a.safetensors": "ab" * 32},
+            "command": "python -m latentbook score x",
+        }
+    },
+    "variants": {"sys-0.1": {"seeds": [0, 1], "metrics": {"agreement": [0.46, 0.47]}, "hardware": ["CPU", "CPU"]}},
+}
+
+
+def test_a_published_checkpoint_that_the_books_judge_scored_has_a_row_with_its_source():
+    section = ledger.section("mix-and-match", RESULTS, {}, "BCE above 140", SCORED)
+    *_, system = cells(next(section.findall(nodes.table)))
+    assert system[:4] == ["sys 0.1, published checkpoint, by the book's judge", "–", "46.5 ± 0.7 %", "–"]
+    *_, row = section.findall(nodes.row)
+    assert row["ids"] == ["mix-and-match-scored-sys-0-1"] and "lb-first-published" in row["classes"]
+    behind = next(section.findall(nodes.raw)).astext()
+    for text in ('data-row="mix-and-match-scored-sys-0-1"', "their &lt;b&gt;", "ab" * 32, "latentbook score x", "0-1"):
+        assert text in behind
+
+
+def test_a_record_is_shown_as_the_library_tells_it(tmp_path):
+    from latentbook.experiments import choices, listening
+
+    def shown(name, root):
+        env = SimpleNamespace(app=SimpleNamespace(srcdir=root), note_dependency=noted.append)
+        settings = SimpleNamespace(env=env)
+        record = SimpleNamespace(arguments=[name], state=SimpleNamespace(document=SimpleNamespace(settings=settings)))
+        return ledger.Record.run(record)
+
+    noted = []
+    for name, module in (("listening", listening), ("choices", choices)):
+        (table,) = shown(name, harness.ROOT)
+        assert cells(table) == [list(module.HEADER), *module.rows()] and len(cells(table)) > 5
+    assert {Path(path).parent.name for path in noted} == {"listening", "choices"}
+    assert shown("listening", tmp_path)[0].astext() == "No listening have been recorded yet."
 
 
 def test_shares_that_are_nearly_1_have_two_places_and_a_confusion_stays_out():

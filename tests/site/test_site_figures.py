@@ -1,5 +1,6 @@
 """Interactive figures in a real browser: started in a page and as in a notebook, moved by key, mouse and finger."""
 
+import functools
 import itertools
 import json
 import re
@@ -12,6 +13,7 @@ from latentbook.widgets import MixingFigure, draw_mask
 
 CHAPTER = "notebooks/01-mix-and-match.html"
 TONES = {"data": "rgb(0, 114, 178)", "condition": "rgb(230, 159, 0)", "latent": "rgb(0, 158, 115)"}
+IN_THE_DARK = {"data": "rgb(45, 143, 208)"}  # blue is lighter on dark ground; the others stay
 
 
 def sources(figure: Figure, side: str) -> list[list[str]]:
@@ -33,9 +35,16 @@ def expected(figure: Figure) -> list[list[bool]]:
     return draw_mask(state["seed"], state["alpha"], state["hidden"], len(state["data"]), state["per"])
 
 
+usual = functools.cache(MixingFigure)  # one for all tests
+
+
+def open_figure(visit, **how) -> Figure:
+    return harness.put_in(visit, usual(), **how)
+
+
 @pytest.fixture
 def mixing(visit):
-    return Figure(visit(CHAPTER), "mixing")
+    return open_figure(visit)
 
 
 def test_it_shows_the_mask_that_python_draws_on_both_sides(mixing):
@@ -80,7 +89,7 @@ def test_alpha_by_mouse(mixing):
 
 
 def test_alpha_by_finger(visit):
-    figure = Figure(visit(CHAPTER, phone=True, touch=True), "mixing")
+    figure = open_figure(visit, phone=True, touch=True)
     figure.swipe(figure.control("alpha"), (0.5, 0.5), (0.1, 0.5))
     for _ in range(30):  # a touch is handled in a frame of its own
         if figure.state("alpha") < 4:
@@ -92,7 +101,7 @@ def test_alpha_by_finger(visit):
 def test_redrawing_changes_the_mask_and_keeps_alpha(mixing):
     seen = [mask(mixing)]
     for _ in range(4):
-        mixing.find("button").click()
+        mixing.find(".lb-bar > button").click()
         seen.append(mask(mixing))
         assert all(sum(row) == mixing.state("alpha") for row in seen[-1])
         assert seen[-1] == expected(mixing)
@@ -140,14 +149,14 @@ def test_the_arrow_keys_walk_over_the_features(mixing):
 
 
 def test_a_finger_reads_features(visit):
-    figure = Figure(visit(CHAPTER, phone=True, touch=True), "mixing")
+    figure = open_figure(visit, phone=True, touch=True)
     figure.swipe(figure.find('[data-side="encoder"] [role="grid"]'), (0.1, 0.5), (0.9, 0.5))
     assert "Example 2, feature" in figure.find(".lb-readout").inner_text()
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_colours_are_the_concepts_and_never_alone(visit, dark):
-    figure = Figure(visit(CHAPTER, dark=dark), "mixing")
+    figure = open_figure(visit, dark=dark)
     swatches = {
         name: figure.find(f".lb-swatch.lb-is-{name}").first.evaluate(
             "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).backgroundImage]"
@@ -157,7 +166,7 @@ def test_colours_are_the_concepts_and_never_alone(visit, dark):
     for name, (colour, _) in swatches.items():
         numbers = [float(n) for n in re.findall(r"[\d.]+", colour)]
         rgb = [round(255 * n) for n in numbers[:3]] if colour.startswith("color(") else [round(n) for n in numbers[:3]]
-        assert f"rgb({rgb[0]}, {rgb[1]}, {rgb[2]})" == TONES[name]
+        assert f"rgb({rgb[0]}, {rgb[1]}, {rgb[2]})" == (TONES | IN_THE_DARK if dark else TONES)[name]
     assert len({mark for _, mark in swatches.values()}) == 3
     ink, paper = figure.find(".lb-readout").evaluate(
         "e => [getComputedStyle(e).color, getComputedStyle(document.body).backgroundColor]"
@@ -178,8 +187,8 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_no_motion_for_those_who_ask_for_none(visit):
-    still = Figure(visit(CHAPTER), "mixing").find(".lb-cell").first
-    moving = Figure(visit(CHAPTER, calm=False), "mixing").find(".lb-cell").first
+    still = open_figure(visit).find(".lb-cell").first
+    moving = open_figure(visit, calm=False).find(".lb-cell").first
     assert still.evaluate("e => getComputedStyle(e).transitionDuration") == "0s"
     assert moving.evaluate("e => getComputedStyle(e).transitionDuration") != "0s"
 
@@ -187,7 +196,7 @@ def test_no_motion_for_those_who_ask_for_none(visit):
 def test_it_works_opened_straight_from_the_folder(visit, built):
     figure = Figure(visit(CHAPTER, home=built.as_uri() + "/"), "mixing")
     before = mask(figure)
-    figure.find("button").click()
+    figure.find(".lb-bar > button").click()
     assert mask(figure) != before and mask(figure) == expected(figure)
 
 
@@ -202,7 +211,7 @@ def test_a_still_picture_with_its_explanation_stands_where_no_script_runs(visit)
 
 
 def test_a_notebook_runs_the_very_same_source(visit, browser):
-    page = visit(CHAPTER)
+    page = visit(harness.PAGE)
     in_page = page.evaluate("String(latentbook.widgets.mixing.render)")
     widget = MixingFigure(alpha=3, per="batch")
     harness.start_module(page, widget._esm, widget.state())

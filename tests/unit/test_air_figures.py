@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from latentbook.air_figures import draw_policy, draw_unrolled, number_windows, show_rows, show_scenes
-from latentbook.spatial_transformer import box_corners
+from latentbook.figures.air import draw_policy, draw_unrolled, number_windows, show_rows, show_scenes
+from latentbook.layers.spatial_transformer import box_corners
 
 
 @pytest.fixture(autouse=True)

@@ -17,10 +17,9 @@ from torch import Tensor
 from unit_harness import normal, seeded, uniform
 
 from latentbook import evaluation
-from latentbook.air import AIR
-from latentbook.conditional_vae import LABELS, ConditionalVAE, ConditionalVAEConfig, check_classes
-from latentbook.data import Batch, flat_pixels, square_images
-from latentbook.distributions import (
+from latentbook.data.digits import Batch, flat_pixels, square_images
+from latentbook.evaluation import Judge
+from latentbook.layers.distributions import (
     DiagonalGaussian,
     bernoulli_nll,
     count_posterior,
@@ -29,12 +28,13 @@ from latentbook.distributions import (
     one_hot,
     product_of_experts,
 )
-from latentbook.evaluation import Judge
-from latentbook.localisation import Localisation, LocalisationConfig
-from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig, sampling
-from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig, draw_groups
-from latentbook.training import config_of, initialise, load_weights, save_weights
-from latentbook.vae import VAE, VAEConfig
+from latentbook.models.air import AIR
+from latentbook.models.conditional_vae import LABELS, ConditionalVAE, ConditionalVAEConfig, check_classes
+from latentbook.models.localisation import Localisation, LocalisationConfig
+from latentbook.models.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig, sampling
+from latentbook.models.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig, draw_groups
+from latentbook.models.vae import VAE, VAEConfig
+from latentbook.training.loop import config_of, initialise, load_weights, save_weights
 
 N = 6
 BITS = uniform(N, 1, 28, 28).round()  # 0 and 1 alone, so that every type holds them exactly
@@ -587,7 +587,7 @@ def test_fields_are_checked_when_a_configuration_is_made(config, choices, words)
 
 @pytest.fixture(scope="module")
 def digits():
-    from latentbook.data import load_digits
+    from latentbook.data.digits import load_digits
 
     return load_digits("test", source="offline").take(slice(0, 40))
 

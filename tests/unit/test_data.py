@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from unit_harness import http
 
-from latentbook import data
-from latentbook.data import Batch, Digits, OfflineDigitsWarning, flat_pixels, load_digits
+from latentbook.data import digits as data
+from latentbook.data.digits import Batch, Digits, OfflineDigitsWarning, flat_pixels, load_digits
 
 SIZES = {"train": 7, "t10k": 3}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.distributions import Categorical, Normal, kl_divergence
 from unit_harness import normal
 
-from latentbook.distributions import (
+from latentbook.layers.distributions import (
     DiagonalGaussian,
     bernoulli_nll,
     check_temperature,

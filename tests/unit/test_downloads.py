@@ -11,8 +11,8 @@ import threading
 import pytest
 from unit_harness import http as answer_of
 
-from latentbook import downloads
-from latentbook.downloads import DownloadFailed, fetch
+from latentbook.data import downloads
+from latentbook.data.downloads import DownloadFailed, fetch
 
 CONTENT = bytes(range(256)) * 100
 

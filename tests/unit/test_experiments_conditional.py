@@ -13,13 +13,14 @@ from torch import nn
 from unit_harness import batch_sizes, normal, seeded
 
 from latentbook import evaluation
-from latentbook.conditional_vae import UNLABELLED, ConditionalVAE, ConditionalVAEConfig
-from latentbook.data import Batch, Digits, load_digits
-from latentbook.distributions import gumbel_softmax
-from latentbook.experiments import conditional_vae, plain, timing
+from latentbook.data.digits import Batch, Digits, load_digits
+from latentbook.experiments import conditional_vae, timing
 from latentbook.experiments.conditional_vae import VARIANTS, Config
-from latentbook.nets import count_parameters
-from latentbook.training import History, initialise
+from latentbook.experiments.originals import mix_and_match as plain
+from latentbook.layers.distributions import gumbel_softmax
+from latentbook.layers.nets import count_parameters
+from latentbook.models.conditional_vae import UNLABELLED, ConditionalVAE, ConditionalVAEConfig
+from latentbook.training.loop import History, initialise
 
 # The probe's batch size is made for more codes than there are here.
 pytestmark = pytest.mark.filterwarnings("ignore:Got `batch_size` less than 1")

@@ -10,12 +10,13 @@ import torch
 from unit_harness import batch_sizes
 
 from latentbook import evaluation
-from latentbook.data import Digits, load_digits
-from latentbook.experiments import plain_localisation, spatial_transformer
+from latentbook.data.digits import Digits, load_digits
+from latentbook.experiments import spatial_transformer
+from latentbook.experiments.originals import localisation as plain_localisation
 from latentbook.experiments.spatial_transformer import VARIANTS, Config, Descent
-from latentbook.localisation import WINDOW, Localisation, place
-from latentbook.spatial_transformer import image_to_window, window_to_image
-from latentbook.training import History
+from latentbook.layers.spatial_transformer import image_to_window, window_to_image
+from latentbook.models.localisation import WINDOW, Localisation, place
+from latentbook.training.loop import History
 
 NETWORKS = [name for name, config in VARIANTS.items() if isinstance(config, Config)]
 DESCENTS = [name for name in VARIANTS if name not in NETWORKS]

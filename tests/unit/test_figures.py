@@ -13,7 +13,9 @@ import torch
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.transforms import Bbox
 
-from latentbook import air_figures, diagrams, figures
+from latentbook.figures import air as air_figures
+from latentbook.figures import diagrams
+from latentbook.figures import plots as figures
 
 DIAGRAMS = {
     "vae": figures.draw_vae,

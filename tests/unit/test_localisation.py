@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from latentbook.data import Batch, load_digits
-from latentbook.localisation import WINDOW, Localisation, LocalisationConfig, Reader, place
-from latentbook.spatial_transformer import box_corners, image_to_window, window_to_image
-from latentbook.training import fit, initialise, load_weights, save_weights
+from latentbook.data.digits import Batch, load_digits
+from latentbook.layers.spatial_transformer import box_corners, image_to_window, window_to_image
+from latentbook.models.localisation import WINDOW, Localisation, LocalisationConfig, Reader, place
+from latentbook.training.loop import fit, initialise, load_weights, save_weights
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The Makefile in a copy of its own, in a folder with a space and an umlaut, with Pythons that only pretend to install."""
 
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -35,7 +36,8 @@ class Copy:
         self.folder, self.log = folder / "Das Büch 2", folder / "log"
         self.venv, self.named = self.folder / ".venv", folder / "a python"
         self.folder.mkdir()
-        for name in ("Makefile", "pyproject.toml", "requirements.txt", "_config.yml", "_toc.yml"):
+        named = re.search(r"^INPUTS +:= (.*?) \$\(shell", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        for name in ("Makefile", "requirements.txt", *named[1].split()):
             shutil.copy(ROOT / name, self.folder)
         self.pretend(folder / "made")
         self.pretend(self.named, venv=f"mkdir -p .venv/bin && cp {shlex.quote(str(folder / 'made'))} .venv/bin/python")

@@ -21,8 +21,8 @@ from unit_harness import (
     seeded,
 )
 
-from latentbook.data import Batch
-from latentbook.mix_and_match import (
+from latentbook.data.digits import Batch
+from latentbook.models.mix_and_match import (
     MIXINGS,
     PRIORS,
     Completer,
@@ -31,7 +31,7 @@ from latentbook.mix_and_match import (
     resampling,
     sampling,
 )
-from latentbook.training import initialise
+from latentbook.training.loop import initialise
 
 KINDS = pytest.mark.parametrize(("mixing", "prior"), [(mixing, prior) for mixing in MIXINGS for prior in PRIORS])
 

@@ -21,9 +21,9 @@ from unit_harness import (
     uniform,
 )
 
-from latentbook.data import Batch, load_digits
-from latentbook.distributions import DiagonalGaussian
-from latentbook.multi_level_vae import (
+from latentbook.data.digits import Batch, load_digits
+from latentbook.layers.distributions import DiagonalGaussian
+from latentbook.models.multi_level_vae import (
     AVERAGE,
     CLASS_KL,
     EPS_PER,
@@ -32,7 +32,7 @@ from latentbook.multi_level_vae import (
     MultiLevelVAEConfig,
     draw_groups,
 )
-from latentbook.training import fit, initialise
+from latentbook.training.loop import fit, initialise
 
 LABELS = [3, 1, 3, 0, 3, 9, 1]
 CLASS_HEADS = {f"class_{part}.{kind}" for part in ("mean", "log_var") for kind in ("weight", "bias")}

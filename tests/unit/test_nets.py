@@ -10,8 +10,8 @@ import unit_harness
 from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
-from latentbook.nets import ReversedGradient, count_parameters, dense, dropout, side_by_side, smoothness
-from latentbook.training import initialise
+from latentbook.layers.nets import ReversedGradient, count_parameters, dense, dropout, side_by_side, smoothness
+from latentbook.training.loop import initialise
 
 normal = partial(unit_harness.normal, dtype=torch.float64)
 

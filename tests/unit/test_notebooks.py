@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentbook import notebooks
+from latentbook.authoring import notebooks
 from latentbook.experiments import results
 
 HEAD = """\
@@ -144,10 +144,10 @@ def test_a_full_run_asks_for_mnist_itself_and_a_smoke_run_never_does(monkeypatch
         def __init__(self, source):
             self.source = source
 
-    import latentbook.data
+    import latentbook.data.digits
 
     monkeypatch.setattr(
-        latentbook.data, "load_digits", lambda split, source, **_: asked.append(source) or Split(source)
+        latentbook.data.digits, "load_digits", lambda split, source, **_: asked.append(source) or Split(source)
     )
     for arguments in (("full", None, False), ("full", None, True), ("smoke", None, False)):
         notebooks._digits(*arguments)
@@ -474,3 +474,42 @@ def test_a_cell_with_alt_text_that_shows_no_figure_is_told(project):
     assert found == "01-try.ipynb: cell 2 has alt text, but draws no figure"
     executed(project(cell("draw()", mystnb="{image: {alt: 'faults, if any'}}", tags="[figure-optional]")))
     assert notebooks.check(project.root) == []
+
+
+def test_what_the_site_folds_is_folded_in_jupyterlab_and_colab(project):
+    source = project(
+        cell("plot()", tags="[hide-input]"),
+        cell("solve()", tags="[hide-cell]"),
+        cell("loss()"),
+        cell("shown()", tags="[hide-input]", jupyter="{source_hidden: false}"),
+    )
+    found = [dict(c.metadata) for c in notebooks._code_cells(notebooks.read(source))]
+    assert found[0] == {"tags": ["hide-input"], "jupyter": {"source_hidden": True}, "cellView": "form"}
+    assert found[1]["jupyter"] == {"source_hidden": True, "outputs_hidden": True} and found[1]["cellView"] == "form"
+    assert found[2] == {}
+    assert found[3]["jupyter"] == {"source_hidden": False}
+
+
+def test_sync_copies_a_new_fold_and_check_asks_for_it(project):
+    source = project(cell("1"))
+    target = executed(source, [[stream("kept")]])
+    project(cell("1", tags="[hide-input]"))
+    assert "run `make sync`" in notebooks.check(project.root)[0]
+    notebooks.sync(project.root)
+    (code,) = notebooks._code_cells(nbformat.read(target, as_version=4))
+    assert code.metadata["jupyter"]["source_hidden"] and code.outputs[0].text == "kept"
+    assert notebooks.check(project.root) == []
+
+
+def test_objectives_come_from_the_source_and_go_with_it(project):
+    source = project(cell("1"))
+    target = executed(source)
+    plain = source.read_text(encoding="utf-8")
+    source.write_text(plain.replace("---\n", "---\nobjectives:\n- see it\n", 1), encoding="utf-8")
+    assert "in its front matter; run `make sync`" in notebooks.check(project.root)[0]
+    notebooks.sync(project.root)
+    assert nbformat.read(target, as_version=4).metadata["objectives"] == ["see it"]
+    assert notebooks.check(project.root) == []
+    source.write_text(plain, encoding="utf-8")
+    notebooks.sync(project.root)
+    assert "objectives" not in nbformat.read(target, as_version=4).metadata

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from latentbook import numbers
+from latentbook.authoring import numbers
 from latentbook.experiments import results
 
 HARDWARE = {"cpu": "Test CPU", "threads": 1, "device": "cpu"}
@@ -23,6 +23,10 @@ def store(tmp_path_factory):
         data = {"source": "mnist", "hash": "a"}
         results.record("mix-and-match", "best", seed, config, data, metrics, 1, None, directory, HARDWARE)
     published = {"mix-and-match": {"original": {"agreement": 0.474, "_source": "its checkpoint"}}}
+    for record, score in (("scored", 0.46), ("listening", 0.25)):
+        about = ({}, {"source": "mnist", "hash": "a"}, {"agreement": score}, 1, None, directory / record, HARDWARE)
+        (directory / record).mkdir()
+        results.record("mix-and-match", "theirs", 0, *about)
     (directory / "published.json").write_text(json.dumps(published))
     return directory
 
@@ -64,6 +68,14 @@ def test_a_format_that_is_none_is_refused(spec):
             f"x <!-- =mix-and-match/best/gain\n  std .2f -->0.07{END}",
         ),
         (f"x <!-- =mix-and-match/best/units count d -->?{END}", f"x <!-- =mix-and-match/best/units count d -->3{END}"),
+        (
+            f"x <!-- =scored/mix-and-match/theirs/agreement .1% -->?{END}",
+            f"x <!-- =scored/mix-and-match/theirs/agreement .1% -->46.0 %{END}",
+        ),
+        (
+            f"x <!-- =listening/mix-and-match/theirs/agreement .2f -->?{END}",
+            f"x <!-- =listening/mix-and-match/theirs/agreement .2f -->0.25{END}",
+        ),
         (f"x <!-- ={ORIGINAL} .1% -->?{END}", f"x <!-- ={ORIGINAL} .1% -->47.4 %{END}"),
     ],
 )

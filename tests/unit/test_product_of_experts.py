@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.distributions import Normal
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from latentbook.distributions import DiagonalGaussian, group_index, product_of_experts
+from latentbook.layers.distributions import DiagonalGaussian, group_index, product_of_experts
 
 INF = math.inf
 

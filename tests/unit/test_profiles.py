@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from latentbook.profiles import NAMES, Profile, profile
+from latentbook.authoring.profiles import NAMES, Profile, profile
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,80 @@ def test_a_damaged_file_is_named(tmp_path):
         results.load("primer", tmp_path)
 
 
+def _entry(document):
+    return document["variants"]["best"]
+
+
+DAMAGES = {
+    "another experiment's": (lambda d: d.update(experiment="air"), "it is of the experiment 'air'"),
+    "no data": (lambda d: d.update(data={}), "data must have a source and a hash, both text"),
+    "a hash of numbers": (lambda d: d["data"].update(hash=3), "data must have a source and a hash, both text"),
+    "no configuration": (lambda d: d.update(config={}), "config must have the settings of 'best'"),
+    "a variant in a list": (lambda d: d["variants"].update(best=[]), "'best' must be an object, it is an array"),
+    **{
+        f"no {name}": (lambda d, name=name: _entry(d).pop(name), f"'best': not in it, or of another type: {name}")
+        for name in ("seeds", "metrics", "seconds", "hardware", "failed", "reasons")
+    },
+    "reasons by words": (lambda d: _entry(d).update(reasons={"x": "y"}), "reasons must have a text for each failed"),
+    "no reason": (lambda d: _entry(d).update(failed=[1]), "reasons must have a text for each failed seed"),
+    "a reason of numbers": (lambda d: _entry(d).update(failed=[1], reasons={"1": 2}), "reasons must have a text"),
+    "seconds of text": (lambda d: _entry(d).update(seconds=["1.0"]), "seconds must be finite numbers"),
+    "a huge metric": (lambda d: _entry(d)["metrics"].update(agreement=[10**400]), "agreement must be finite numbers"),
+    "no number": (lambda d: _entry(d)["metrics"].update(agreement=[float("nan")]), "agreement must be finite numbers"),
+    "a lone metric": (lambda d: _entry(d)["metrics"].update(agreement=0.5), "agreement must have one entry for each"),
+    "hardware of numbers": (lambda d: _entry(d).update(hardware=[1]), "hardware must be text"),
+    "more seeds than columns": (lambda d: _entry(d).update(seeds=[0, 1]), "agreement must have one entry for each of the 2"),
+    "a seed twice": (lambda d: _entry(d).update(seeds=[0, 0]), "seeds must be whole numbers, each once"),
+    "seeds of text": (lambda d: _entry(d).update(seeds=["0"]), "seeds must be whole numbers, each once"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_entry_is_named_and_nothing_is_written(damage, tmp_path):
+    put(tmp_path)
+    path, (change, words) = tmp_path / "mix-and-match.json", DAMAGES[damage]
+    document = json.loads(path.read_text(encoding="utf-8"))
+    change(document)
+    path.write_text(json.dumps(document), encoding="utf-8")
+    before = path.read_bytes()
+    for use in (
+        lambda: results.load_whole("mix-and-match", tmp_path),
+        lambda: put(tmp_path, 1),
+        lambda: results.start_over("mix-and-match", ["best"], tmp_path),
+        lambda: results.value("mix-and-match/best/agreement", directory=tmp_path),
+    ):
+        with pytest.raises(results.ResultsError) as told:
+            use()
+        assert str(told.value).startswith(f"{path} is damaged (") and words in str(told.value)
+    assert path.read_bytes() == before
+
+
+def test_the_books_own_results_are_whole_to_the_last_entry():
+    for name in results.names():
+        assert results.load_whole(name) == results.load(name)
+
+
+def test_a_file_that_cannot_be_read_is_named_with_what_to_do(tmp_path, monkeypatch):
+    put(tmp_path)
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", "x")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(
+        PermissionError, match=r"mix-and-match.json cannot be read \(Permission denied\): make it readable"
+    ):
+        results.load_whole("mix-and-match", tmp_path)
+
+
+def test_a_lock_that_is_a_folder_is_told(tmp_path):
+    (tmp_path / ".primer.json.lock").mkdir()
+    with pytest.raises(
+        IsADirectoryError, match=r"primer.json cannot be locked: .*\.primer\.json\.lock is a folder: remove it"
+    ):
+        results.check_place("primer", tmp_path)
+
+
 def test_the_advice_of_a_missing_file_names_the_folder(tmp_path):
     with pytest.raises(results.ResultsError, match=r"reproduce air --results '\S+/my results'`$"):
         results.load("air", tmp_path / "my results")

@@ -16,8 +16,8 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from latentbook.data import Digits, load_digits
-from latentbook.scenes import (
+from latentbook.data.digits import Digits, load_digits
+from latentbook.data.scenes import (
     INK,
     Layout,
     draw_scenes,
@@ -28,7 +28,7 @@ from latentbook.scenes import (
     make_stamps,
     overlaps,
 )
-from latentbook.training import fit
+from latentbook.training.loop import fit
 
 DIGITS = load_digits("train", source="offline")
 DIAGONAL = Layout(placement="diagonal")

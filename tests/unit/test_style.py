@@ -16,11 +16,15 @@ import torch
 from IPython.core.formatters import DisplayFormatter
 from IPython.core.pylabtools import print_figure
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from latentbook import air_figures, diagrams, figures, widgets
-from latentbook.data import load_digits
+from latentbook import widgets
+from latentbook.data.digits import load_digits
+from latentbook.figures import air as air_figures
+from latentbook.figures import diagrams
+from latentbook.figures import plots as figures
 from latentbook.widgets.base import render_png
 
 
@@ -54,6 +58,14 @@ READERS = {  # settings of a reader's own; without LaTeX the first stops whateve
     "hatch.linewidth": 7,
     "legend.frameon": True,
 }
+
+
+def on_canvas(figure: Figure) -> Figure:
+    """A figure that no window shows, on a canvas that can be looked at."""
+    FigureCanvasAgg(figure)
+    return figure
+
+
 WHERE = torch.tensor([[2.0, 0.5, -0.3], [3.0, 0.0, 0.4]])
 FOUR = uniform(4, 1, 28, 28)
 DRAWN = {
@@ -61,6 +73,10 @@ DRAWN = {
         FOUR, 2, title="four", row_labels=list("ab"), column_labels=["$c_1$", "d"]
     ),
     "show_windows": lambda: figures.show_windows(FOUR[:2], {"a": WHERE}, {"a": FOUR[2:]}),
+    "narrow_digits": lambda: on_canvas(figures.narrow_digits(figures.pixels(FOUR), 4, "", ["a"], list("abcd"))),
+    "draw_completions": lambda: on_canvas(
+        figures.draw_completions(FOUR[:, 0], FOUR.flatten(1)[:, 500:], uniform(4, 2, 500), 9, 3.5)
+    ),
     "completions_grid": lambda: figures.completions_grid(FOUR, FOUR.flatten(1)[:, 500:], uniform(4, 2, 500)),
     "curves": lambda: figures.curves({"a": [1, -2, 3], "b": [3, 2, 1e-7]}, ylabel="$x$ (nats)").figure,
     "sheet": lambda: figures.sheet(3, 2)[0],
@@ -81,6 +97,9 @@ LAYERS = [uniform(6, 9, seed=1), uniform(6), uniform(784, 6, seed=2) - 0.5, unif
 WHAT = [uniform(6, 16), uniform(6), uniform(4, 6), uniform(4)], [uniform(6, 2), uniform(6), uniform(16, 6), uniform(16)]
 WIDGETS = {
     "AttentionWindow": lambda: widgets.AttentionWindow(FOUR[:, 0]),
+    "CompleteFigure": lambda: widgets.CompleteFigure(),
+    "CollapseFigure": lambda: widgets.CollapseFigure(load_digits("train", source="offline"), count=64, epochs=2),
+    "ContradictFigure": lambda: widgets.ContradictFigure(),
     "EvidenceFigure": lambda: widgets.EvidenceFigure(
         uniform(2, 3, 28, 28), CODES, CODES - 2, names=list("ab"), centres=uniform(4, 5), styles=FOUR[:, 0],
         style_codes=uniform(4, 4), decoder=LAYERS,
@@ -272,7 +291,7 @@ def test_axes_are_what_curves_gives():
 def test_curves_during_training_are_drawn_in_the_books_look(monkeypatch):
     from livelossplot import PlotLosses
 
-    from latentbook.training import History, live_curves
+    from latentbook.training.loop import History, live_curves
 
     seen = []
     monkeypatch.setattr(

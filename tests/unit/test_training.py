@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import nn
 
-from latentbook import training
-from latentbook.data import Batch, Digits
-from latentbook.nets import dropout
-from latentbook.scenes import Layout, draw_scenes, fresh_scenes
+from latentbook.data.digits import Batch, Digits
+from latentbook.data.scenes import Layout, draw_scenes, fresh_scenes
+from latentbook.layers.nets import dropout
+from latentbook.models.vae import VAE, VAEConfig
 from latentbook.schedules import one_cycle
-from latentbook.training import (
+from latentbook.training import loop as training
+from latentbook.training.loop import (
     History,
     fit,
     initialise,
@@ -30,7 +31,6 @@ from latentbook.training import (
     save_weights,
     validation,
 )
-from latentbook.vae import VAE, VAEConfig
 
 
 def some_digits(n: int = 20, labels: list[int] | None = None) -> Digits:
@@ -298,7 +298,7 @@ def test_live_curves_draws_every_epoch(monkeypatch):
     import livelossplot
 
     drawn = []
-    monkeypatch.setattr(livelossplot.PlotLosses, "update", lambda self, logs: drawn.append(logs))
+    monkeypatch.setattr(livelossplot.PlotLosses, "update", lambda self, logs, step: drawn.append(logs))
     monkeypatch.setattr(livelossplot.PlotLosses, "send", lambda self: drawn.append("sent"))
     history = train(Pupil(), epochs=2, on_epoch_end=training.live_curves())
     assert drawn == [history.epochs[0], "sent", history.epochs[1], "sent"]
@@ -325,7 +325,7 @@ def curves(monkeypatch) -> list[dict[str, dict[str, list[float]]]]:
 @pytest.mark.parametrize("order", [1, -1])
 def test_held_out_values_are_drawn_whatever_the_order_of_hooks(curves, order):
     history = train(Pupil(), epochs=2, on_epoch_end=[training.live_curves(), validation(some_digits(9))][::order])
-    assert len(curves) == 2 and curves[1]["loss: w"] == {"w": history.curve("w"), "test_w": history.curve("test_w")}
+    assert len(curves) == 2 and curves[1]["w"] == {"w": history.curve("w"), "test_w": history.curve("test_w")}
 
 
 def test_curves_after_a_resumption_show_all_epochs(curves, tmp_path):
@@ -337,23 +337,23 @@ def test_curves_after_a_resumption_show_all_epochs(curves, tmp_path):
     again(2, validation(some_digits(9)))
     history = again(4, training.live_curves(), validation(some_digits(9)))
     for term in ("error", "size"):
-        assert curves[-1][f"loss: {term}"] == {name: history.curve(name) for name in (term, f"test_{term}")}
-    assert len(curves) == 3 and len(curves[0]["loss: error"]["test_error"]) == 2  # at once, then two more epochs
+        assert curves[-1][term] == {name: history.curve(name) for name in (term, f"test_{term}")}
+    assert len(curves) == 3 and len(curves[0]["error"]["test_error"]) == 2  # at once, then two more epochs
     assert load_tensors(tmp_path / "run")[1]["history"]["epochs"] == history.epochs  # what hooks measured is stored
     assert again(4, training.live_curves()).curve("test_error") == history.curve("test_error")
-    assert len(curves) == 1 and len(curves[0]["loss: error"]["error"]) == 4  # a finished run is drawn, too
+    assert len(curves) == 1 and len(curves[0]["error"]["error"]) == 4  # a finished run is drawn, too
 
 
 def test_curves_start_anew_with_another_training_and_gain_terms_that_come_later(curves):
     draw = training.live_curves()
     train(Pupil(), epochs=2, on_epoch_end=draw)
     train(Pupil(), epochs=1, on_epoch_end=draw)
-    assert len(curves[-1]["loss: w"]["w"]) == 1
+    assert len(curves[-1]["w"]["w"]) == 1
     history = History(epochs=[{"w": 1.0}])
     draw(Pupil(), history)
     history.epochs.append({"w": 2.0, "test_w": 3.0})
     draw(Pupil(), history)
-    assert curves[-1] == {"loss: w": {"w": [1.0, 2.0], "test_w": [3.0]}}
+    assert curves[-1] == {"w": {"w": [1.0, 2.0], "test_w": [3.0]}}
 
 
 def test_hooks_are_prepared_before_the_first_step():
@@ -522,7 +522,9 @@ def test_live_curves_titles_a_panel_by_its_term(monkeypatch):
     history = History()
     history.epochs.append({"nll": 2.0, "test_nll": 3.0})
     training.live_curves()(Pupil(), history)
-    assert {title: list(curves) for title, curves in panels[0].items()} == {"loss: nll": ["nll", "test_nll"]}
+    assert {title: list(curves) for title, curves in panels[0].items()} == {
+        "negative log-likelihood (nats)": ["nll", "test_nll"]
+    }
 
 
 # Interruption and resumption

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentbook import training
+from latentbook.training import loop as training
 
 WORKER = """
 import sys, torch
 import torch.distributed as dist
 from torch import nn
-from latentbook import training
-from latentbook.data import Digits
-from latentbook.training import fit, initialise, load_tensors, save_weights
+from latentbook.training import loop as training
+from latentbook.data.digits import Digits
+from latentbook.training.loop import fit, initialise, load_tensors, save_weights
 
 torch.set_num_threads(1)
 rank, world, rendezvous, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]

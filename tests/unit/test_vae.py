@@ -16,9 +16,9 @@ from unit_harness import (
     seeded,
 )
 
-from latentbook.data import Batch
-from latentbook.training import initialise
-from latentbook.vae import VAE, VAEConfig
+from latentbook.data.digits import Batch
+from latentbook.models.vae import VAE, VAEConfig
+from latentbook.training.loop import initialise
 
 BOTH = pytest.mark.parametrize("forcing", [False, True], ids=["plain", "teacher-forcing"])
 

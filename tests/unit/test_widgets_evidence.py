@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from matplotlib.patches import Ellipse
 from PIL import Image
 
-from latentbook.distributions import DiagonalGaussian, product_of_experts
-from latentbook.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
-from latentbook.training import initialise
+from latentbook.layers.distributions import DiagonalGaussian, product_of_experts
+from latentbook.models.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
+from latentbook.training.loop import initialise
 from latentbook.widgets import EvidenceFigure
 from latentbook.widgets.base import render_png
 from latentbook.widgets.decoders import decode, pack_decoder
@@ -130,7 +130,23 @@ def test_without_evidence_there_is_the_prior_and_wide_experts_have_no_exact_comb
     assert figure.combined([0, 1], "exact") is None
 
 
-def test_the_directions_drawn_are_the_principal_ones_of_the_centres():
+def test_the_plane_goes_through_the_code_and_the_two_nearest_centres():
+    figure = build(k=2)
+    code, centres = figure.combined(figure.used, "product").mean[0].numpy(), np.asarray(figure.centres)
+    plane, near = figure.drawn_plane(), figure.nearest_two(code)
+    assert np.allclose(plane @ plane.T, np.eye(2))
+    far, drawn = (np.linalg.norm(part, axis=1) for part in (centres - code, (centres - code) @ plane.T))
+    assert (
+        sorted(near) == sorted(far.argsort()[:2])
+        and np.allclose(drawn[near], far[near])
+        and (drawn <= far + 1e-9).all()
+    )
+    assert np.array_equal(build(k=0).drawn_plane(), np.asarray(build().plane))  # without evidence there is none
+    given = normal(2, DIM)
+    assert np.array_equal(build(plane=given, k=2).drawn_plane(), np.asarray(build(plane=given).plane))
+
+
+def test_without_evidence_the_directions_drawn_are_the_principal_ones_of_the_centres():
     plane = np.asarray(build().plane)
     centres = GIVEN["centres"] - GIVEN["centres"].mean(0)
     _, vectors = torch.linalg.eigh(centres.T @ centres)

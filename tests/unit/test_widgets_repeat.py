@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from latentbook.distributions import count_posterior
-from latentbook.spatial_transformer import image_to_window, window_to_image
-from latentbook.training import initialise
+from latentbook.layers.distributions import count_posterior
+from latentbook.layers.spatial_transformer import image_to_window, window_to_image
+from latentbook.training.loop import initialise
 from latentbook.widgets import RepeatFigure
 from latentbook.widgets.base import render_png
 from latentbook.widgets.decoders import pack_layers, through, unpack_layers

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from latentbook.widgets.sprites import PREFIX, grey, lay, pack, unpack
+from latentbook.widgets.checks import grey
+from latentbook.widgets.sprites import PREFIX, lay, pack, unpack
 
 AXES = "frames rows columns height width"
 

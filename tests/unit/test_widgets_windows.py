@@ -15,8 +15,8 @@ import torch
 import traitlets
 from PIL import Image
 
-from latentbook.data import load_digits
-from latentbook.spatial_transformer import affine_from_where, image_to_window, window_to_image
+from latentbook.data.digits import load_digits
+from latentbook.layers.spatial_transformer import affine_from_where, image_to_window, window_to_image
 from latentbook.widgets import AttentionWindow, GradientExplorer, front
 from latentbook.widgets.base import render_png
 from latentbook.widgets.sprites import unpack
@@ -247,15 +247,16 @@ CHAPTER = FRONT.parents[1] / "notebooks" / "04-spatial-transformer.ipynb"
 class States(HTMLParser):
     """The states of the figures in a text, and what stands beside them."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, name: str = "attention") -> None:
         super().__init__()
+        self.name = name
         self.found, self.alt, self.words = [], "", ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list) -> None:
         values = dict(attributes)
         self.alt = values.get("alt", self.alt)
-        if values.get("data-name") == "attention":
+        if values.get("data-name") == self.name:
             self.found.append(json.loads(values["data-state"]))
 
     def handle_data(self, data: str) -> None:
@@ -288,7 +289,8 @@ def test_the_front_pages_figure_is_made_of_a_digit_of_each_kind(tmp_path):
     three = digits.images[(digits.labels == 3).nonzero()[1, 0]][0]
     assert len(figure.packing["places"]) == 10 == len(figure.names) and figure.names[figure.scene] == "a 3"
     assert (figure.crop() - three).abs().mean() < 0.1  # its window stands where the digit does
-    front.write_front_window(tmp_path / "window.html", digits)
+    front.write_front_figures(tmp_path, digits)
+    assert 'data-name="contradict"' in (tmp_path / "contradict.html").read_text(encoding="utf-8")
     assert (tmp_path / "window.html").read_text(encoding="utf-8") == figure.to_html() + "\n"
 
 
@@ -296,5 +298,7 @@ def test_the_front_pages_figure_needs_two_of_a_kind(tmp_path):
     digits = load_digits("test", source="offline")
     with pytest.raises(ValueError, match="at least 2 of each kind"):
         front.front_window(digits.take(slice(0, 5)))
-    with pytest.raises(IsADirectoryError, match="the front page's figure cannot be written"):
-        front.write_front_window(tmp_path, digits)
+    (tmp_path / "window.html").mkdir()
+    with pytest.raises(IsADirectoryError, match="a figure of the front page cannot be written"):
+        front.write_front_figures(tmp_path, load_digits("test", source="offline"))
+    assert not (tmp_path / "contradict.html").exists()  # nothing by halves

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-import latentbook
-from latentbook.data import Batch
-from latentbook.training import TrainingRun
+from latentbook.data.digits import Batch
+from latentbook.training.loop import TrainingRun
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -47,6 +45,27 @@ def linears(module: nn.Module) -> list[tuple[int, int]]:
     return [(layer.in_features, layer.out_features) for layer in module.modules() if isinstance(layer, nn.Linear)]
 
 
+def choices(config: Any) -> tuple:
+    """What of a configuration decides which code runs: its words, switches and tuples, and which of its numbers are 0."""
+    values = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    return tuple(
+        choices(value)
+        if dataclasses.is_dataclass(value)
+        else value != 0
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else value
+        for value in values
+    )
+
+
+def one_of_each_kind(variants: Mapping[str, Any]) -> list[str]:
+    """The first variant of each choice of code: others of its kind differ in sizes, rates and weights alone."""
+    first: dict[tuple, str] = {}
+    for name, config in variants.items():
+        first.setdefault(choices(config), name)
+    return list(first.values())
+
+
 def assert_every_parameter_learns(model: nn.Module, terms: Mapping[str, Tensor]) -> None:
     """The sum of the loss's terms has a gradient by every parameter."""
     model.zero_grad()
@@ -62,41 +81,6 @@ def assert_gradients_agree(model: nn.Module, terms: Callable[[], Mapping[str, Te
         return sum(term.sum() for term in terms().values())
 
     torch.autograd.gradcheck(objective, tuple(model.parameters()), fast_mode=True)
-
-
-CHECKED = """
-import builtins
-import sys
-from beartype import BeartypeConf, beartype
-from jaxtyping import install_import_hook
-
-sys.path.insert(0, {source!r})
-builtins._check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int where a float is meant, as PEP 484 says
-install_import_hook("latentbook", "builtins._check")
-
-import torch
-torch.set_num_threads(1)
-"""
-REFUSED = """
-for number, call in enumerate(wrong):
-    try:
-        call()
-    except Exception as error:
-        assert type(error).__name__ == "TypeCheckError", (number, error)
-    else:
-        raise AssertionError(f"wrong shape {number} was let through")
-print("shapes hold")
-"""
-
-
-def assert_written_shapes_hold(calls: str, folder: Path) -> None:
-    """Runs calls of the library in a Python of their own, where every signature is checked with the shapes it names.
-
-    calls: code that passes, and defines `wrong`, a list of calls of which each must be refused.
-    """
-    code = CHECKED.format(source=str(Path(latentbook.__file__).parents[1])) + calls + REFUSED
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and done.stdout.strip() == "shapes hold", done.stderr
 
 
 def http(content: bytes, length: int | None = None) -> bytes:

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from latentbook import checks
-from latentbook.air import AIR
-from latentbook.air_parts import TUTORIAL, AIRConfig
-from latentbook.data import Batch, Digits, load_digits
+from latentbook.data.digits import Batch, Digits, load_digits
+from latentbook.data.scenes import Layout, Scenes, draw_scenes, fresh_scenes, make_sprites
 from latentbook.experiments.air_measures import Counting, accuracy, count_log_probs, ink_control, measure
-from latentbook.experiments.plain_air import plain_scenes, plain_steps
+from latentbook.experiments.originals.air import plain_scenes, plain_steps
 from latentbook.experiments.run import SCHEDULES, Run, but, finished, train_as
 from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
-from latentbook.scenes import Layout, Scenes, draw_scenes, fresh_scenes, make_sprites
+from latentbook.models.air import AIR
+from latentbook.models.air_parts import TUTORIAL, AIRConfig
 from latentbook.schedules import Schedule, linear
-from latentbook.training import History, TrainingRun, initialise
+from latentbook.training.loop import History, TrainingRun, initialise
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or a model that counts the objects of fewer than 98 % of the held-out scenes of its own kind"
@@ -36,8 +36,9 @@ HELD_OUT, WATCHED = 1, 2  # seeds of the scenes that are measured, and of those 
 
 @dataclass(frozen=True)
 class Config:
-    """One variant: the model, its scenes, how it is trained and measured. The defaults are those of "exact".
+    """One variant: the model, its scenes, how it is trained and measured.
 
+    The defaults are those of "exact".
     Raises ValueError for numbers out of range and choices that do not exist.
     """
 
@@ -53,7 +54,8 @@ class Config:
     schedule: str = "one-cycle"  # or "constant"
     warmup: float = 0.05  # of one cycle: the share of steps that go up
     baseline_rate: float = 5.0  # factor of the learning rate, for a learnt baseline
-    first_prior: float | None = None  # presence's prior starts here and falls to the model's, evenly in its logarithm
+    # presence's prior starts here and falls to the model's, evenly in its logarithm
+    first_prior: float | None = None
     kl_warmup: bool = False  # divergences start at weight 0
     warm_steps: int = 800  # of these two
     held_out: int = 5000  # scenes that are measured
@@ -61,22 +63,36 @@ class Config:
     bounded: int = 200  # scenes whose probability is bounded
 
     def __post_init__(self) -> None:
-        counts = ("scenes", "batch_size", "warm_steps", "held_out", "watched", "bounded")
+        counts = (
+            "scenes",
+            "batch_size",
+            "warm_steps",
+            "held_out",
+            "watched",
+            "bounded",
+        )
         checks.fields_fit(
             self,
-            at_least=dict.fromkeys(counts, 1) | dict.fromkeys(("fixed", "epochs", "warmup"), 0),
+            at_least=dict.fromkeys(counts, 1)
+            | dict.fromkeys(
+                ("fixed", "epochs", "warmup"),
+                0,
+            ),
             above={"learning_rate": 0, "baseline_rate": 0, "first_prior": 0},
             below={"warmup": 1, "first_prior": 1},
             choices={"world": WORLDS, "schedule": SCHEDULES},
         )
 
     def check_sizes(self) -> None:
-        """Raises ValueError unless all scenes are as large as the model wants them; for when a run starts."""
+        """Raises ValueError unless all scenes are as large as the model wants them; for
+        when a run starts.
+        """
         for layout in (self.layout, self.measured or self.layout):
             if layout.canvas != self.model.canvas:
                 raise ValueError(
-                    f"scenes of {layout.canvas} pixels do not fit a model of {self.model.canvas}: "
-                    "set layout.canvas, measured.canvas and model.canvas alike"
+                    f"scenes of {layout.canvas} pixels do not fit a model of "
+                    f"{self.model.canvas}: set layout.canvas, measured.canvas and "
+                    "model.canvas alike"
                 )
 
 
@@ -132,6 +148,8 @@ VARIANTS: dict[str, Config] = {
     "ink": replace(EXACT, epochs=0, layout=UNIFORM),
     "ink-diagonal": replace(EXACT, epochs=0, layout=DIAGONAL, measured=DIAGONAL),
 }
+# how many seeds the book measures of each, from 0 on: 20 where it says how often a training fails
+SEEDS = dict.fromkeys(VARIANTS, 5) | {"exact": 20, "exact-diagonal": 20}
 
 
 @dataclass(frozen=True)
@@ -186,8 +204,17 @@ def presence_prior(config: Config) -> Schedule:
     return lambda step: config.first_prior ** (1 - share(step)) * config.model.presence_prior ** share(step)
 
 
-def train(config: Config, digits: Digits, seed: int, device: str = "cpu", **options: Any) -> tuple[AIR, History]:
-    """Train one variant as its configuration says; returns the model and its history. options: those of `train_as`."""
+def train(
+    config: Config,
+    digits: Digits,
+    seed: int,
+    device: str = "cpu",
+    **options: Any,
+) -> tuple[AIR, History]:
+    """Train one variant as its configuration says; returns the model and its history.
+
+    options: those of `train_as`.
+    """
     config.check_sizes()
     model = build(config, seed)
     arguments = {"floor": model.exploration}
@@ -196,7 +223,10 @@ def train(config: Config, digits: Digits, seed: int, device: str = "cpu", **opti
     if hasattr(model, "baseline"):
         options["rate_factors"] = {"baseline": config.baseline_rate}
     if config.kl_warmup:
-        options["weights"] = dict.fromkeys(("kl_presence", "kl_where", "kl_what"), linear(config.warm_steps))
+        options["weights"] = dict.fromkeys(
+            ("kl_presence", "kl_where", "kl_what"),
+            linear(config.warm_steps),
+        )
     shown = training_set(config, digits, seed)
     return train_as(config, model, shown, seed, device, arguments=arguments, **options)
 

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from latentbook import checks, evaluation
-from latentbook.air import AIR, add_up, draw_counts
-from latentbook.distributions import count_posterior
-from latentbook.scenes import Scenes, ink_boxes
-from latentbook.training import History, check_device
+from latentbook.data.scenes import Scenes, ink_boxes
+from latentbook.layers.distributions import count_posterior
+from latentbook.models.air import AIR, add_up, draw_counts
+from latentbook.training.loop import History, check_device
 
 REACHED, KEPT = 0.98, 0.97  # count accuracy: of the first evaluation at which a run has crossed, of all that follow
 PART = 500  # scenes that are looked at together

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from latentbook import checks, evaluation
-from latentbook.conditional_vae import UNLABELLED, ConditionalVAE, ConditionalVAEConfig, check_classes
-from latentbook.data import Digits, load_digits
-from latentbook.distributions import check_temperature, gumbel_softmax, one_hot
-from latentbook.experiments.plain import plain_conditional_steps
+from latentbook.data.digits import Digits, load_digits
+from latentbook.experiments.originals.mix_and_match import plain_conditional_steps
 from latentbook.experiments.run import SCHEDULES, Run, finished, steps_of, train_as
 from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
-from latentbook.training import History, Hook, TrainingRun, check_device, initialise
+from latentbook.layers.distributions import check_temperature, gumbel_softmax, one_hot
+from latentbook.models.conditional_vae import UNLABELLED, ConditionalVAE, ConditionalVAEConfig, check_classes
+from latentbook.training.loop import History, Hook, TrainingRun, check_device, initialise
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or a reconstruction no better than the training mean (binary cross-entropy of 206 nats)"
@@ -124,6 +124,8 @@ VARIANTS: dict[str, Config] = (
     | {"labels-1000-bound": replace(BOUND_ALONE, labelled=1000)}
     | {"labels-1000-no-label-kl": replace(FEW, labelled=1000, label_kl_weight=0.0)}
 )
+# how many seeds the book measures of each, from 0 on: of the steps and sweeps fewer than of what they lead from and to
+SEEDS = dict.fromkeys(VARIANTS, 3) | dict.fromkeys(("original", "original-all-data", "mended", "untrained"), 5)
 
 
 def build(config: Config, seed: int = 0) -> ConditionalVAE:
@@ -278,7 +280,9 @@ def asked_agreement(model: ConditionalVAE, generator: torch.Generator, n: int = 
 
 @torch.no_grad()
 def relabel(model: ConditionalVAE, digits: Digits, z: Tensor) -> tuple[float, float]:
-    """The intervention: decode each test digit's code with every other label. Who wins, the new label or the old digit?"""
+    """The intervention: decode each test digit's code with every other label. Who wins,
+    the new label or the old digit?
+    """
     inferred, new_wins, old_wins = model.predict(digits.images), 0.0, 0.0
     others = range(1, model.config.n_classes)
     for shift in others:

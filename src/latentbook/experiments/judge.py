@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from latentbook.data import Digits
+from latentbook.data.digits import Digits
 from latentbook.evaluation import WEIGHTS, Judge, agreement
 from latentbook.files import check_writable
 from latentbook.schedules import one_cycle
-from latentbook.training import fit, initialise, save_weights
+from latentbook.training.loop import fit, initialise, save_weights
 
 EPOCHS = 12  # test accuracy moves by less than 0.1 % after that
 LEARNING_RATE = 3e-3

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from latentbook import checks, evaluation
-from latentbook.data import Digits, load_digits
-from latentbook.experiments.plain import plain_steps
+from latentbook.data.digits import Digits, load_digits
+from latentbook.experiments.originals.mix_and_match import plain_steps
 from latentbook.experiments.run import SCHEDULES, Run, finished, train_as
 from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
-from latentbook.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
-from latentbook.nets import count_parameters, dense, dropout
+from latentbook.layers.nets import count_parameters, dense, dropout
+from latentbook.models.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
 from latentbook.schedules import Schedule, logistic
-from latentbook.training import History, TrainingRun, initialise, mean_terms
+from latentbook.training.loop import History, TrainingRun, initialise, mean_terms
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or a reconstruction no better than the training mean (binary cross-entropy of 140 nats)"
@@ -81,6 +81,7 @@ VARIANTS: dict[str, Config] = {
     "concatenation-best": replace(BEST, model=MixAndMatchConfig(prior="conditional", mixing="concatenation")),
     "control": Config(epochs=20, learning_rate=1e-3, schedule="one-cycle"),
 } | {f"alpha-{alpha}": Config(MixAndMatchConfig(alpha=alpha), epochs=SWEEP_EPOCHS) for alpha in (0, 32, 64, 96, 128)}
+SEEDS = dict.fromkeys(VARIANTS, 5)  # how many the book measures of each, from 0 on
 
 
 def build(config: Config, seed: int = 0) -> nn.Module:
@@ -267,3 +268,7 @@ def bench(device: str = "cpu", rounds: int = 7, steps: int = 30) -> dict[str, An
 STATES = ("example-mask", "best")  # the variants whose trained state (seed 0) is shipped
 _states = States("mix-and-match", STATES, VARIANTS, train, lambda config: MixAndMatch(MixAndMatchConfig(**config)))
 state_path, save_state, load_state = _states.path, _states.save, _states.load
+# A figure alone runs this one: the rival of example-mask, which differs from it in `mixing` and in nothing else.
+FIGURE_STATES = ("concatenation",)
+_figure_states = States("mix-and-match", FIGURE_STATES, VARIANTS, train, _states.build, bits=8)
+save_figure_state, load_figure_state = _figure_states.save, _figure_states.load

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from latentbook import checks, evaluation
-from latentbook.data import Digits
-from latentbook.distributions import DiagonalGaussian, standard_normal
-from latentbook.multi_level_vae import MultiLevelVAE
+from latentbook.data.digits import Digits
+from latentbook.layers.distributions import DiagonalGaussian, standard_normal
+from latentbook.models.multi_level_vae import MultiLevelVAE
 
 
 def evidence_sets(
@@ -140,14 +140,20 @@ def grey_images(images: Tensor) -> Float[Tensor, "n 1 height width"]:
 
 
 def slant(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, " n"]:
-    """How far a digit leans: the shear mu_11 / mu_02 of its ink in pixels a row, positive to the right, 0 for a blank image.
+    """How far a digit leans: the shear mu_11 / mu_02 of its ink in pixels a row,
+    positive to the right, 0 for a blank image.
 
-    An upright stroke sheared by t has slant t exactly; it is what "deskewing" a digit removes. Raises as `grey_images`.
+    An upright stroke sheared by t has slant t exactly; it is what "deskewing" a digit
+    removes. Raises as `grey_images`.
     """
     images = grey_images(images)
     ink, (n, _, rows, columns) = images.clamp(min=0).squeeze(1), images.shape
     up = -torch.arange(rows, device=images.device, dtype=images.dtype).view(1, -1, 1)
-    right = torch.arange(columns, device=images.device, dtype=images.dtype).view(1, 1, -1)
+    right = torch.arange(
+        columns,
+        device=images.device,
+        dtype=images.dtype,
+    ).view(1, 1, -1)
     mass = ink.sum((1, 2)).clamp(min=1e-6)
     y = up - ((ink * up).sum((1, 2)) / mass).view(n, 1, 1)
     x = right - ((ink * right).sum((1, 2)) / mass).view(n, 1, 1)
@@ -155,15 +161,21 @@ def slant(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, " n"]:
 
 
 def thickness(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, " n"]:
-    """The width of a digit's stroke in pixels: twice its area over its outline, 0 for a blank image.
+    """The width of a digit's stroke in pixels: twice its area over its outline, 0 for a
+    blank image.
 
-    The outline of a grey image is its total variation (the coarea formula), so a stroke that is only fainter keeps its
-    width; for the same reason strokes of less than two pixels, which are grey throughout, all measure about two.
+    The outline of a grey image is its total variation (the coarea formula), so a stroke
+    that is only fainter keeps its width; for the same reason strokes of less than two
+    pixels, which are grey throughout, all measure about two.
     Raises as `grey_images`.
     """
     ink = nn.functional.pad(grey_images(images).clamp(min=0).squeeze(1), (1, 1, 1, 1))
-    a, b, c, d = ink[:, :-1, :-1], ink[:, :-1, 1:], ink[:, 1:, :-1], ink[:, 1:, 1:]  # the corners between four pixels
-    outline = 0.5 * ((b + d - a - c).square() + (c + d - a - b).square()).sqrt().sum((1, 2))
+    # the corners between four pixels
+    a, b, c, d = ink[:, :-1, :-1], ink[:, :-1, 1:], ink[:, 1:, :-1], ink[:, 1:, 1:]
+    outline = 0.5 * (
+        # across and down
+        (b + d - a - c).square() + (c + d - a - b).square()
+    ).sqrt().sum((1, 2))
     return 2 * ink.sum((1, 2)) / outline.clamp(min=1e-6)
 
 

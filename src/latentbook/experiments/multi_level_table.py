@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentbook import checks
-from latentbook.data import Digits
-from latentbook.distributions import DiagonalGaussian, standard_normal
-from latentbook.multi_level_vae import MultiLevelVAE
+from latentbook.data.digits import Digits
+from latentbook.layers.distributions import DiagonalGaussian, standard_normal
+from latentbook.models.multi_level_vae import MultiLevelVAE
 
 BATCH_SIZE = 128
 LEARNING_RATE = 1e-4

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from latentbook import checks, evaluation
-from latentbook.data import Digits
+from latentbook.data.digits import Digits
 from latentbook.experiments.run import Run, finished, train_as
 from latentbook.experiments.states import States
-from latentbook.training import History, initialise, mean_terms
-from latentbook.vae import VAE, VAEConfig
+from latentbook.models.vae import VAE, VAEConfig
+from latentbook.training.loop import History, initialise, mean_terms
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or a reconstruction worse than the training mean "
@@ -44,6 +44,7 @@ VARIANTS: dict[str, Config] = {f"kl-weight-{weight:g}": Config(kl_weight=weight)
     "all-neighbours": Config(VAEConfig(teacher_forcing=True, neighbours="all")),
     "untrained": Config(epochs=0),
 }
+SEEDS = dict.fromkeys(VARIANTS, 5)  # how many the book measures of each, from 0 on
 
 
 def build(config: Config, seed: int = 0) -> VAE:
@@ -67,15 +68,23 @@ def codes(model: VAE, digits: Digits, seed: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def swap(model: VAE, digits: Digits, z: Tensor) -> tuple[float, float]:
-    """The intervention: decode digit a with the code of another digit b of another class. Whom does the picture follow?
+    """The intervention: decode digit a with the code of another digit b of another
+    class. Whom does the picture follow?
 
-    Returns the shares judged to be b's class (the latent is heard) and a's (with teacher forcing: the neighbours are).
+    Returns the shares judged to be b's class (the latent is heard) and a's (with
+    teacher forcing: the neighbours are).
     """
     other = torch.roll(torch.arange(len(digits), device=z.device), 1)
     differ = digits.labels != digits.labels[other]
     logits = model.decode(z[other][differ], digits.images[differ])
     seen = evaluation.judged(logits.sigmoid().view(-1, 1, 28, 28))
-    return tuple(float((seen == labels[differ]).float().mean()) for labels in (digits.labels[other], digits.labels))
+    return tuple(
+        float((seen == labels[differ]).float().mean())
+        for labels in (
+            digits.labels[other],
+            digits.labels,
+        )
+    )
 
 
 def evaluate(model: VAE, train: Digits, test: Digits, seed: int, probe_examples: int = 20_000) -> dict[str, float]:

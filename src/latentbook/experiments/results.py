@@ -13,11 +13,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 import platform
 import re
 import shlex
 import statistics
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -79,6 +79,75 @@ def load(experiment: str, directory: str | Path | None = None) -> dict[str, Any]
     return document
 
 
+def load_whole(
+    experiment: str, directory: str | Path | None = None, missing: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `load` gives, every entry of it looked at: what reads or adds to it can rely on the shape that this module tells.
+
+    missing: the data of an empty document that stands for a file that is not there (None: that raises as in `load`).
+    Raises ResultsError that names the file and its first damaged entry, OSError where it cannot be read.
+    """
+    path = path_of(experiment, directory)
+    if missing is not None and not path.exists():
+        return _empty(experiment, missing)
+    try:
+        document = load(experiment, directory)
+    except OSError as error:
+        what = f"{path} cannot be read ({error.strerror or error})"
+        raise type(error)(f"{what}: make it readable, or use another directory") from error
+    if damage := next(_damages(document, experiment), None):
+        raise ResultsError(f"{path} is damaged ({damage}): put back a whole copy, or use another directory")
+    return document
+
+
+def _damages(document: Mapping[str, Any], experiment: str) -> Iterator[str]:
+    """What in a document is not as this module tells."""
+    if document["experiment"] != experiment:
+        yield f"it is of the experiment {document['experiment']!r}"
+    if not all(isinstance(document["data"].get(part), str) for part in ("source", "hash")):
+        yield "data must have a source and a hash, both text"
+    for variant, entry in document["variants"].items():
+        if not isinstance(document["config"].get(variant), dict):
+            yield f"config must have the settings of {variant!r}"
+        if not isinstance(entry, dict):
+            yield f"{variant!r} must be an object, it is {_json_kind(entry)}"
+            continue
+        yield from (f"{variant!r}: {damage}" for damage in _damages_of_entry(entry))
+
+
+def _damages_of_entry(entry: Mapping[str, Any]) -> Iterator[str]:
+    """What in a variant's entry is not as this module tells."""
+    kinds = {name: dict if name in ("metrics", "reasons") else list for name in _no_runs()}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(entry.get(name), kind)]:
+        yield f"not in it, or of another type: {', '.join(wrong)}"
+        return
+    for name in ("seeds", "failed"):
+        if not all(type(seed) is int and seed >= 0 for seed in entry[name]) or len({*entry[name]}) < len(entry[name]):
+            yield f"{name} must be whole numbers, each once"
+    columns = {**entry["metrics"], **{name: entry[name] for name in COLUMNS}}
+    for name, column in columns.items():
+        if not isinstance(column, list) or len(column) != len(entry["seeds"]):
+            yield f"{name} must have one entry for each of the {len(entry['seeds'])} seeds"
+        elif name == "hardware" and not all(isinstance(text, str) for text in column):
+            yield "hardware must be text"
+        elif name != "hardware" and not all(_is_number(number) for number in column):
+            yield f"{name} must be finite numbers"
+    texts = entry["reasons"].values()
+    if {*entry["reasons"]} != {*map(str, entry["failed"])} or not all(isinstance(text, str) for text in texts):
+        yield "reasons must have a text for each failed seed, and no other"
+
+
+def _json_kind(value: Any) -> str:
+    """What JSON calls a value, with its article."""
+    names = {dict: "an object", list: "an array", str: "text", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number; a whole one may be too large for a float, and is then none."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
 def record(
     experiment: str,
     variant: str,
@@ -103,7 +172,7 @@ def record(
     check_metrics(metrics, failed)
     path = path_of(experiment, directory)
     with _locked(path):
-        document = load(experiment, directory) if path.exists() else _empty(experiment, data)
+        document = load_whole(experiment, directory, missing=data)
         if problem := conflict(document, variant, config, data):
             raise ResultsError(f"{problem}; record it in another directory, or as another variant")
         entry = document["variants"].setdefault(variant, _no_runs())
@@ -135,7 +204,7 @@ def start_over(experiment: str, variants: Sequence[str], directory: str | Path |
     with _locked(path):
         if not path.exists():
             return None
-        before = load(experiment, directory)
+        before = load_whole(experiment, directory)
         document = without(before, variants)
         if document == before:
             return None
@@ -183,7 +252,7 @@ def value(key: str, statistic: str = "mean", directory: str | Path | None = None
         return float(_descend(published(directory), key, parts[1:]))
     if len(parts) != 3:
         raise ResultsError(f"a key is experiment/variant/metric or published/experiment/system/metric, got {key!r}")
-    entry = _descend(load(parts[0], directory)["variants"], key, parts[1:2])
+    entry = _descend(load_whole(parts[0], directory)["variants"], key, parts[1:2])
     if statistic == "failed":
         return len(entry["failed"])
     numbers = _descend({**entry["metrics"], "seconds": entry["seconds"]}, key, parts[2:])
@@ -248,7 +317,7 @@ def check_metrics(metrics: Mapping[str, Any], failed: str | None) -> None:
     if clash := sorted(set(metrics) & {"seconds", "hardware"}):
         raise ResultsError(f"{', '.join(clash)} is kept for every run already; give the metric another name")
     for name, number in metrics.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        if not _is_number(number):
             raise ResultsError(
                 f"metric {name!r} must be a finite number, got {number!r}; record the run as failed, without metrics"
             )
@@ -274,6 +343,8 @@ def _locked(path: Path) -> Iterator[None]:
     check_writable(path, f"the results of {path.stem!r}")
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=PATIENCE, mode=0o666)
     try:
+        if Path(lock.lock_file).is_dir():
+            raise IsADirectoryError(f"{path} cannot be locked: {lock.lock_file} is a folder: remove it")
         lock.acquire()
     except Timeout:
         raise TimeoutError(f"{path} is in use: another process has held {lock.lock_file} for {PATIENCE} s") from None

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from latentbook.data import Digits
+from latentbook.data.digits import Digits
 from latentbook.schedules import Schedule, constant, one_cycle
-from latentbook.training import History, Hook, fit
+from latentbook.training.loop import History, Hook, fit
 
 SCHEDULES = ("constant", "one-cycle")  # of a learning rate
 

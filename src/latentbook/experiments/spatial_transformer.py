@@ -11,14 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latentbook import checks, evaluation
-from latentbook.data import Digits, load_digits
-from latentbook.experiments.plain_localisation import plain_steps
+from latentbook.data.digits import Digits, load_digits
+from latentbook.experiments.originals.localisation import plain_steps
 from latentbook.experiments.run import Run, finished, train_as
 from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
-from latentbook.localisation import SLACK, WINDOW, Localisation, LocalisationConfig, place
-from latentbook.spatial_transformer import check_where, image_to_window, window_to_image
-from latentbook.training import History, TrainingRun, check_device, fit, initialise
+from latentbook.layers.spatial_transformer import check_where, image_to_window, window_to_image
+from latentbook.models.localisation import SLACK, WINDOW, Localisation, LocalisationConfig, place
+from latentbook.training.loop import History, TrainingRun, check_device, fit, initialise
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or a network in whose windows the judge names fewer digits than the whole canvas's 65 %"
@@ -79,6 +79,7 @@ VARIANTS: dict[str, Config | Descent] = {
     "descent-blurred": Descent(blur=3.0),
     "descent-small-blurred": Descent(start_scale=SMALL, blur=3.0),
 }
+SEEDS = dict.fromkeys(VARIANTS, 5)  # how many the book measures of each, from 0 on
 
 
 def build(config: Config, seed: int = 0) -> Localisation:
@@ -145,14 +146,22 @@ def descend(
     step_size: float = 0.05,
     blur: float = 0.0,
 ) -> Float[Tensor, "steps n 3"]:
-    """Move every window by Adam so that it shows its target, by squared distance; returns its `where` after each step.
+    """Move every window by Adam so that it shows its target, by squared distance;
+    returns its `where` after each step.
 
-    blur: see `Descent`. A window whose gradient is zero from the start stays where it is.
-    Raises ValueError for pictures outside [0, 1] or of other shapes, one for each window, and numbers out of range.
+    blur: see `Descent`. A window whose gradient is zero at the start stays where it is.
+    Raises ValueError for pictures outside [0, 1] or of other shapes, one for each
+    window, and numbers out of range.
     """
     where = check_where(where)
     n = len(where)
-    canvas = checks.grey("canvas", canvas, (n, 1, "height", "width"), where.dtype, slack=SLACK)
+    canvas = checks.grey(
+        "canvas",
+        canvas,
+        (n, 1, "height", "width"),
+        where.dtype,
+        slack=SLACK,
+    )
     target = checks.grey("target", target, (n, 1, WINDOW, WINDOW), where.dtype)
     Descent(steps=steps, step_size=step_size, blur=blur)  # refuses what is out of range
     moved = place(where).detach().clone().requires_grad_()

@@ -10,10 +10,10 @@ from typing import Any
 from torch import nn
 
 from latentbook import checks, evaluation
-from latentbook.data import Digits
+from latentbook.data.digits import Digits
 from latentbook.experiments.run import finished
 from latentbook.files import check_writable
-from latentbook.training import History, load_weights, save_weights
+from latentbook.training.loop import History, load_weights, save_weights
 
 
 @dataclass(frozen=True)

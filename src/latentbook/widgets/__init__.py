@@ -2,6 +2,9 @@
 
 from latentbook.widgets.attention import AttentionWindow
 from latentbook.widgets.base import StaticWidget
+from latentbook.widgets.collapse import CollapseFigure
+from latentbook.widgets.complete import CompleteFigure
+from latentbook.widgets.contradict import ContradictFigure
 from latentbook.widgets.evidence import EvidenceFigure
 from latentbook.widgets.landscape import GradientExplorer
 from latentbook.widgets.mixing import MixingFigure, draw_mask
@@ -11,6 +14,9 @@ from latentbook.widgets.strips import StripsFigure
 
 __all__ = [
     "AttentionWindow",
+    "CollapseFigure",
+    "CompleteFigure",
+    "ContradictFigure",
     "EvidenceFigure",
     "GradientExplorer",
     "MixingFigure",

@@ -1,13 +1,6 @@
 // AttentionWindow: a scene, the crop under a window that can be dragged, and the crop pasted back on an empty canvas.
 // Traits: sheet, packing (the scenes), names, scene (which one), window (pixels), where, reading, pixel, caption.
 
-const PRESETS = [
-  ["identity", () => [1, 0, 0]],
-  ["centre", () => [2, 0, 0]],
-  ["tiny", (where) => whereOf({ ...boxOf(where), half: 1 / 8 })],
-  ["out of the canvas", () => [3, -4.2, 0]],
-];
-
 // A 2x3 matrix in brackets with live numbers.
 function matrix(name) {
   const cells = Array.from({ length: 6 }, () => h("span", {}));
@@ -54,8 +47,19 @@ function lens() {
   return { element, show };
 }
 
+// The share of a picture's ink in pixels whose centres lie between some edges; null where there is no ink.
+function inkIn({ values, width }, { left, top, right, bottom }) {
+  let all = 0, held = 0;
+  values.forEach((value, k) => {
+    const x = (k % width) + 0.5, y = Math.floor(k / width) + 0.5;
+    all += value;
+    if (x > left && x < right && y > top && y < bottom) held += value;
+  });
+  return all ? held / all : null;
+}
+
 function render({ model, el }) {
-  const size = model.get("window"), home = model.get("where"), { width, height } = model.get("packing");
+  const size = model.get("window"), { width, height, places } = model.get("packing");
   let pictures = null;
 
   const panel = scenePanel(model, width, height);
@@ -74,16 +78,38 @@ function render({ model, el }) {
     column("crop", cropFrame, backward.element),
     column("pasted back", pastedFrame, forward.element));
 
-  const button = (text, where) => h("button", { type: "button", class: "lb-button", onclick: () => assign(model, { where: where(model.get("where")) }) }, text);
   const toggle = h("input", { type: "checkbox", "data-trait": "reading" });
   toggle.addEventListener("change", () => assign(model, { reading: toggle.checked }));
   const choices = h("div", { class: "lb-choices" });
-  const bar = h("div", { class: "lb-bar" }, choices, h("div", { class: "lb-presets", role: "group", "aria-label": "windows to start from" },
-    ...PRESETS.map(([text, where]) => button(text, where)), button("reset", () => home)));
+  const bar = h("div", { class: "lb-bar" }, choices);
 
   const readout = h("p", { class: "lb-readout", "aria-live": "polite" });
   const glass = lens();
   let choice = null;
+
+  // What does a larger scale do to the window? The bet doubles it.
+  const home = model.get("where"), next = whereOf({ ...boxOf(home), half: boxOf(home).half / 2 });
+  const [before, after] = [home, next].map((where) => width / where[0]);
+  const question = after === before ? null : {
+    words: `The scale s is ${signed(home[0], 1)}. Make it larger: what does the window do?`,
+    options: ["it grows", "it shrinks"], right: after > before ? 0 : 1,
+    answer: `It ${after > before ? "grows" : "shrinks"}: from ${before.toFixed(1)} of the scene\u2019s ${width} pixels `
+      + `at s = ${signed(home[0], 1)} to ${after.toFixed(1)} at s = ${signed(next[0], 1)}.`,
+    then: () => assign(model, { where: next }),
+  };
+  const { ask, row, stop: leave } = manners(model, {
+    state: {
+      where: isWindow, scene: below(places.length), reading: (on) => typeof on === "boolean",
+      pixel: (pixel) => Array.isArray(pixel) && pixel.length === 2 && pixel.every(below(size)),
+    },
+    tries: [
+      ["the whole scene", { where: [1, 0, 0] }],
+      ["the middle half", { where: [2, 0, 0] }],
+      ["a tiny window", () => ({ where: whereOf({ ...boxOf(model.get("where")), half: 1 / 8 }) })],
+      ["off the scene", { where: [3, -4.2, 0] }],
+    ],
+    question,
+  });
 
   function draw() {
     const where = model.get("where"), reading = model.get("reading");
@@ -92,10 +118,11 @@ function render({ model, el }) {
     backward.show(invert(where), "The inverse of A, with which the scene is cropped");
     const edges = panel.show();
     frame(outline, edges);
-    readout.textContent = inWords(edges);
     toggle.checked = reading;
-    if (!pictures) return;
-    const picture = pictures[model.get("scene")], seen = cropAt(picture, where, size);
+    const picture = pictures?.[model.get("scene")];
+    readout.textContent = inWords(edges, picture);
+    if (!picture) return;
+    const seen = cropAt(picture, where, size);
     choice.show();
     panel.scene.paint(picture);
     crop.paint(seen);
@@ -104,10 +131,14 @@ function render({ model, el }) {
     look(picture, where, seen, reading);
   }
 
-  // The window in the scene's pixels.
-  function inWords({ left, top, right, bottom }) {
+  // The window in the scene's pixels, and the ink in it.
+  function inWords(edges, picture) {
+    const { left, top, right, bottom } = edges;
     if (right <= 0 || bottom <= 0 || left >= width || top >= height) return "The window lies outside the scene, where there is nothing to read.";
-    return `The window covers ${(right - left).toFixed(1)} of the scene\u2019s ${width} pixels, from (${signed(left, 1)}, ${signed(top, 1)}).`;
+    const share = picture ? inkIn(picture, edges) : null;
+    const at = `starts at (${signed(left, 1)}, ${signed(top, 1)})`;
+    return `The window is ${(right - left).toFixed(1)} of the scene\u2019s ${width} pixels wide`
+      + (share === null ? ` and ${at}.` : `, ${at} and contains ${Math.round(100 * share)}\u00a0% of the ink.`);
   }
 
   // The sampling grid on the scene, and the four pixels that the chosen output pixel reads.
@@ -150,15 +181,16 @@ function render({ model, el }) {
   });
 
   el.append(h("figure", { class: "lb-widget lb-window", "aria-label": "An attention window on a scene" },
-    bar, stage, readout, h("label", { class: "lb-toggle" }, toggle, "show how a pixel of the crop is read"), glass.element, h("figcaption", {}, model.get("caption"))));
+    ...(ask ? [ask] : []), ...(places.length > 1 ? [bar] : []), stage, readout,
+    h("label", { class: "lb-toggle" }, toggle, "show how a pixel of the crop is read"), glass.element, row, h("figcaption", {}, model.get("caption"))));
   const stop = follow(model, ["where", "scene", "reading", "pixel"], draw);
   readPictures(model).then((found) => {
     pictures = found;
     choice = sceneChoice(model, pictures, model.get("names"));
-    if (pictures.length > 1) choices.append(choice.element);
+    choices.append(choice.element);
     draw();
   }, () => { readout.textContent = "The pictures of this figure cannot be read; run the cell again."; });
-  return () => { stop(); panel.stop(); };
+  return () => { stop(); leave(); panel.stop(); };
 }
 
 export default { render, cropAt, pasteAt, neighbours };

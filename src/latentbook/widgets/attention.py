@@ -8,20 +8,19 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from latentbook import checks
-from latentbook.figures import BookFigure, book_style
-from latentbook.spatial_transformer import affine_from_where, invert
+from latentbook.figures.plots import BookFigure, book_style
+from latentbook.layers.spatial_transformer import affine_from_where, invert
 from latentbook.widgets.base import compose
-from latentbook.widgets.relabel import chosen
-from latentbook.widgets.scene import MARGIN, SceneWidget, checked_where, draw_box, in_single, show_picture
-from latentbook.widgets.sprites import grey, pack, whole
-from latentbook.widgets.strips import words
+from latentbook.widgets.checks import checked_where, chosen, grey, in_single, whole, words
+from latentbook.widgets.scene import MARGIN, SceneWidget, draw_box, show_picture
+from latentbook.widgets.sprites import pack
 
 
 class AttentionWindow(SceneWidget):
     """A scene with a window to drag, the crop under it, and the crop pasted back on an empty canvas.
 
     scenes: grey values 0 to 1 [n, height, width] (nested lists, an array or a tensor).
-    where: (scale, shift_x, shift_y) as in `latentbook.spatial_transformer`. It is synced: `figure.where` follows the
+    where: (scale, shift_x, shift_y) as in `latentbook.layers.spatial_transformer`. It is synced: `figure.where` follows the
         hand, `figure.observe(f, "where")` calls f at every move, and setting it moves the window.
     window: how many pixels the crop has on each side. scene: which one is shown. names: a word for each scene.
     reading: whether to show the sampling grid, and the four pixels that `pixel` = (column, row) of the crop reads.

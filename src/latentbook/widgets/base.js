@@ -141,8 +141,126 @@ function bytes(value) {
   return Uint8Array.from(value ?? []);
 }
 
-// A trait that Python has deflated, as an ArrayBuffer.
-function inflate(packed) {
-  const stream = new Blob([bytes(packed)]).stream().pipeThrough(new DecompressionStream("deflate"));
+// A trait that Python has deflated, as an ArrayBuffer. In a page a large one comes after the figure, as a promise.
+async function inflate(packed) {
+  const stream = new Blob([bytes(await packed)]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Response(stream).arrayBuffer();
+}
+
+// MANNERS of every figure: telling states to set, a question before the answer, the way back, and a link to what is shown.
+
+const below = (n) => (value) => Number.isInteger(value) && value >= 0 && value < n;
+
+// state: the traits that make up what is shown, each with what it accepts, since links are typed by others:
+// { label: (value, the whole state) => boolean }; tries: telling states [[words, { trait: value }], ...], or functions that
+// give them; complete: the state that is meant where only some traits are named; onRequest: traits that stand in the address
+// only once a link is asked for; question: as `wager` takes it. The figure puts `ask` (null without a question) before what it shows and `row` behind it, calls `press` where the states to try have
+// changed, `close` where the question has been overtaken, and `stop` at its end.
+function manners(model, { state, tries = [], complete = (wanted) => wanted, onRequest = [], question = null }) {
+  const names = Object.keys(state), same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+  const now = () => Object.fromEntries(names.map((name) => [name, model.get(name)]));
+  const start = now(), meant = (wanted) => complete(typeof wanted === "function" ? wanted() : wanted);
+  const ask = question && wager(question, () => assign(model, start));
+  const tool = (words, act) => h("button", { type: "button", class: "lb-button", onclick: act }, words);
+  const buttons = tries.map(([words, wanted]) => tool(words, () => { ask?.unveil(); assign(model, meant(wanted)); }));
+  const said = h("span", { class: "lb-said", role: "status" });
+  const linking = tool("link to this", () => {
+    write(true);
+    const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject(new Error("no clipboard"));
+    copied.then(() => "Copied.", () => "The address bar has it.").then((words) => { said.textContent = words; });
+  });
+  const row = h("div", { class: "lb-tries", role: "group", "aria-label": "states of this figure" },
+    ...(buttons.length ? [h("span", { "aria-hidden": "true" }, "try"), ...buttons] : []),
+    tool("start again", () => assign(model, start)), ...(model.place ? [linking, said] : []));
+
+  // The address tells what differs from the start, a moment after the hand has stopped.
+  let late = 0;
+  const short = (_, value) => (typeof value === "number" ? Number(value.toFixed(5)) : value);
+  function write(asked = false) {
+    clearTimeout(late);
+    if (!row.isConnected) return;
+    const changed = Object.entries(now()).filter(([name, value]) => !same(value, start[name]) && (asked || !onRequest.includes(name)));
+    const told = changed.map(([name, value]) => `${name}=${encodeURIComponent(JSON.stringify(value, short))}`).join("&");
+    if (told || location.hash.startsWith(`#${model.place}~`)) {
+      history.replaceState(history.state, "", told ? `#${model.place}~${told}` : `#${model.place}`);
+    }
+  }
+  // What an address asks for, as far as the figure can show it.
+  function adopt() {
+    const wanted = {};
+    for (const name of names) {
+      const value = model.asked?.[name];
+      if (value !== undefined && state[name](value, { ...start, ...complete(wanted) })) wanted[name] = value;
+    }
+    if (!Object.keys(wanted).length) return;
+    ask?.unveil();
+    assign(model, { ...start, ...complete(wanted) });
+  }
+  const changes = () => { // who plays first finds nothing veiled
+    if (!same(now(), start)) ask?.unveil();
+    said.textContent = "";
+    clearTimeout(late);
+    if (model.place) late = setTimeout(() => write(), 400);
+  };
+  const press = () => tries.forEach(([, wanted], k) => {
+    buttons[k].setAttribute("aria-pressed", Object.entries(meant(wanted)).every(([name, value]) => same(model.get(name), value)));
+  });
+  adopt();
+  const stops = [follow(model, names, press), () => { for (const name of names) model.off("change:" + name, changes); }];
+  for (const name of names) model.on("change:" + name, changes);
+  if (model.place) model.on("asked", adopt);
+  return { ask: ask?.element ?? null, row, press, close: () => ask?.close(), stop: () => { clearTimeout(late); for (const stop of stops) stop(); } };
+}
+
+// A question that is answered before something is shown. words: the question; options: what can be said; right: the number of
+// the option that holds; answer: what is said then (both may be functions); veiled: elements that are not seen until then;
+// then: what a bet sets off, once `restart` has brought back the state that the question is about.
+function wager({ words, options, right, answer, then = () => {}, veiled = [] }, restart) {
+  const id = newId("lb-question"), reply = h("p", { class: "lb-answer", tabindex: -1 });
+  const given = (value) => (typeof value === "function" ? value() : value);
+  const bets = h("div", { class: "lb-bets" },
+    ...options.map((option, k) => h("button", { type: "button", class: "lb-bet", onclick: () => reveal(k) }, option)),
+    h("button", { type: "button", class: "lb-button", onclick: () => reveal(null) }, "just show me"));
+  const element = h("div", { class: "lb-question", role: "group", "aria-labelledby": id },
+    h("p", { id }, words), h("div", { class: "lb-replies" }, bets, reply));
+  const veil = (on) => veiled.forEach((each) => { each.classList.toggle("lb-veiled", on); each.inert = on; });
+  const unveil = () => veil(false);
+  const close = () => { // the reader has gone on: what was asked about is no longer there
+    unveil();
+    element.classList.add("lb-closed");
+    bets.inert = true;
+  };
+  function reveal(said) {
+    unveil();
+    if (said !== null) restart();
+    reply.textContent = (said === null ? "" : said === given(right) ? "Yes. " : "No. ") + given(answer);
+    element.dataset.answered = said === null ? "skipped" : said === given(right) ? "right" : "wrong";
+    bets.inert = true;
+    reply.focus({ preventScroll: true }); // its button is gone
+    if (said !== null) then();
+  }
+  veil(true);
+  return { element, unveil, close };
+}
+
+// Call `move` at every frame while the element is on the screen and `goes()` says so; `wake()` looks again. Where less motion
+// is wanted nothing moves by itself.
+function whileSeen(element, goes, move) {
+  let seen = false, frame = 0;
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const step = (time) => {
+    frame = 0;
+    if (goes()) move(time);
+    wake();
+  };
+  const wake = () => {
+    const moves = seen && !calm.matches && goes();
+    if (moves && !frame) frame = requestAnimationFrame(step);
+    if (moves) return;
+    cancelAnimationFrame(frame);
+    frame = 0;
+  };
+  const watch = new IntersectionObserver(([entry]) => { seen = entry.isIntersecting; wake(); });
+  watch.observe(element);
+  return { wake, stop: () => { watch.disconnect(); cancelAnimationFrame(frame); } };
 }

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from latentbook import checks
-from latentbook.figures import book_style
+from latentbook.figures.plots import book_style
 
 HERE = Path(__file__).parent
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from latentbook.widgets.sprites import numbers
+from latentbook.widgets.checks import numbers
 
 LEVELS = 80  # of a weight to either side of 0: fewer make a lighter page, more a closer one
 ALL_LEVELS = 127  # as many as 8 bits hold

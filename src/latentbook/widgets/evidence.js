@@ -1,6 +1,7 @@
 // EvidenceFigure: images of one class are put together; what they say of it shrinks, and other images are redrawn with it.
 // Traits: sheet, packing (the pictures: n images of each set, then the styles), names (of the sets), mean and log_var
-// ([sets][n][class]: what each image alone says of its class), plane ([2][class]), centres ([digits][class]) and their labels,
+// ([sets][n][class]: what each image alone says of its class), plane ([2][class]), through (whether
+// the plane turns to the two nearest centres), centres ([digits][class]) and their labels,
 // decoder (packed by decoders.py), evidence (the chosen set's name), used (which of its images, ascending),
 // combination ("product" | "exact": the one that is decoded), caption.
 
@@ -36,6 +37,18 @@ function ellipse(plane, { mean, logVar }) {
   return { x, y, a, b, angle: Math.atan2(2 * xy, xx - yy) / 2 };
 }
 
+// Two directions at right angles of the plane through a code and two centres: from the first centre to the second, and from
+// that line to the code; `spare` has directions for what coincides.
+function planeThrough(code, near, spare) {
+  const found = [], dot = (a, b) => sum(a.map((value, d) => value * b[d]));
+  for (const direction of [near[near.length - 1].map((v, d) => v - near[0][d]), code.map((v, d) => v - near[0][d]), ...spare]) {
+    const rest = found.reduce((left, one) => { const along = dot(direction, one); return left.map((v, d) => v - along * one[d]); }, direction);
+    const length = Math.hypot(...rest);
+    if (length > 1e-9 * Math.max(1, Math.hypot(...direction)) && found.length < 2) found.push(rest.map((v) => v / length));
+  }
+  return found;
+}
+
 const project = (plane, code) => plane.map((row) => sum(row.map((p, d) => p * code[d])));
 const deviation = ({ logVar }) => sum(logVar.map((v) => Math.exp(v / 2))) / logVar.length;
 const nats = ({ mean, logVar }) => sum(mean.map((m, d) => m * m + Math.exp(logVar[d]) - 1 - logVar[d])) / 2;
@@ -64,11 +77,12 @@ async function unpackDecoder(packed, styles, dims, pixels) {
 }
 
 function render({ model, el }) {
-  const [names, means, logVars, plane, centres, labels] = ["names", "mean", "log_var", "plane", "centres", "labels"].map((key) => model.get(key));
-  const { height, width, places } = model.get("packing"), dims = plane[0].length, n = means[0].length;
+  const [names, means, logVars, spare, centres, labels] = ["names", "mean", "log_var", "plane", "centres", "labels"].map((key) => model.get(key));
+  const { height, width, places } = model.get("packing"), dims = spare[0].length, n = means[0].length;
   const styles = places.length - names.length * n;
   let lay = null, decode = null;
 
+  const all = range(n), experts = (set) => all.map((i) => ({ mean: means[set][i], logVar: logVars[set][i] }));
   const which = choice(model, "evidence", { label: "evidence", options: names.map((name) => [name, name]) });
   which.element.hidden = names.length === 1;
   const how = choice(model, "combination", { label: "redraw with", options: COMBINATIONS });
@@ -91,7 +105,8 @@ function render({ model, el }) {
     source.setAttribute("aria-label", `style ${style + 1}`);
     return { source, drawn: range(n).map(() => picture(model, 1)) };
   });
-  const board = h("div", { class: "lb-board", style: `--lb-images:${n}` },
+  const says = "evidence, and what is redrawn with it";
+  const board = h("div", { class: "lb-board", style: `--lb-images:${n}`, role: "group", "aria-label": says },
     h("div", { class: "lb-heading" }, "evidence: press an image to put it in or out"),
     h("div", { class: "lb-corner" }, "style"), ...images.map(({ button }) => button),
     ...rows.flatMap(({ source, drawn }) => [frame(source, "source"), ...drawn.map((canvas) => frame(canvas, "drawn"))]));
@@ -105,12 +120,19 @@ function render({ model, el }) {
     assign(model, { used: used.includes(i) ? used.filter((other) => other !== i) : [...used, i].sort((a, b) => a - b) });
   }
 
+  // The plane that is drawn: the given one, or through the product's code and the two centres nearest to it.
+  const prior = combine([], dims);
+  let plane = spare, place = null, scale = 1;
+
   // All that every set may show has room, and one unit is as long both ways.
-  const prior = combine([], dims), reach = ellipse(plane, prior);
-  const points = [...centres, ...means.flat()].map((code) => project(plane, code)).concat([[reach.a, reach.a], [-reach.a, -reach.a]]);
-  const [[left, right], [low, high]] = [0, 1].map((i) => [Math.min(...points.map((p) => p[i])), Math.max(...points.map((p) => p[i]))]);
-  const scale = SIDE / (1.15 * Math.max(right - left, high - low));
-  const place = ([x, y]) => [SIDE / 2 + scale * (x - (left + right) / 2), SIDE / 2 - scale * (y - (low + high) / 2)];
+  function look(through) {
+    plane = through ?? spare;
+    const reach = ellipse(plane, prior);
+    const points = [...centres, ...means.flat()].map((code) => project(plane, code)).concat([[reach.a, reach.a], [-reach.a, -reach.a]]);
+    const [[left, right], [low, high]] = [0, 1].map((i) => [Math.min(...points.map((p) => p[i])), Math.max(...points.map((p) => p[i]))]);
+    scale = SIDE / (1.15 * Math.max(right - left, high - low));
+    place = ([x, y]) => [SIDE / 2 + scale * (x - (left + right) / 2), SIDE / 2 - scale * (y - (low + high) / 2)];
+  }
 
   function shape(posterior, kind) {
     const { x, y, a, b, angle } = ellipse(plane, posterior), [cx, cy] = place([x, y]);
@@ -127,7 +149,8 @@ function render({ model, el }) {
     return svg("svg", { class: "lb-sample", viewBox: "0 0 26 12", "aria-hidden": "true" }, svg("ellipse", { class: `lb-${kind}`, cx: 13, cy: 6, rx: 12, ry: 5 }));
   }
 
-  const nearest = ({ mean }) => labels.reduce((best, _, i) => (distance(mean, centres[i]) < distance(mean, centres[best]) ? i : best), 0);
+  const nearestTwo = ({ mean }) => range(centres.length).sort((a, b) => distance(mean, centres[a]) - distance(mean, centres[b])).slice(0, 2);
+  const nearest = (posterior) => nearestTwo(posterior)[0];
 
   function line(kind, title, found, digit = "–") {
     const average = (measure, places) => (sum(found.map(measure)) / found.length).toFixed(places);
@@ -138,8 +161,7 @@ function render({ model, el }) {
 
   function draw() {
     const set = names.indexOf(model.get("evidence")), used = model.get("used");
-    const experts = range(n).map((i) => ({ mean: means[set][i], logVar: logVars[set][i] }));
-    const chosen = used.map((i) => experts[i]);
+    const each = experts(set), chosen = used.map((i) => each[i]);
     const [product, exact] = [false, true].map((once) => combine(chosen, dims, once));
     for (const control of [which, how, count]) control.show();
     images.forEach(({ button, mark }, i) => {
@@ -148,21 +170,28 @@ function render({ model, el }) {
       button.setAttribute("aria-label", `image ${i + 1} of ${n}`);
       mark.textContent = number || "–";
     });
+    const near = used.length > 0 && model.get("through") ? nearestTwo(product) : null;
+    look(near && planeThrough(product.mean, [...near].sort((a, b) => a - b).map((i) => centres[i]), spare));
     map.replaceChildren(
-      ...experts.map((expert, i) => shape(expert, used.includes(i) ? "one" : "other")), shape(prior, "prior"),
+      ...each.map((expert, i) => shape(expert, used.includes(i) ? "one" : "other")), shape(prior, "prior"),
       shape(product, "product"), ...(exact.missing ? [] : [shape(exact, "exact")]),
-      ...centres.map((code, i) => dot(code, used.length && i === nearest(product) ? "centre lb-nearest" : "centre", labels[i])));
+      ...centres.map((code, i) => dot(code, used.length && i === nearest(product) ? "centre lb-nearest" : near && !near.includes(i) ? "centre lb-off" : "centre", labels[i])));
     body.replaceChildren(
       line("prior", "prior", [prior]), line("one", "one image", chosen),
       ...[["product", product], ["exact", exact]].map(([kind, found]) => line(kind, kind, [found], used.length ? labels[nearest(found)] : "–")));
-    readout.textContent = tell(used.length, product, exact.missing);
+    readout.textContent = tell(used.length, product, exact.missing, chosen);
     map.setAttribute("aria-label", `What the images say of their class, in a plane of the class code. ${readout.textContent}`);
-    if (lay && decode) redraw(set, used, chosen);
+    if (!lay) return;
+    images.forEach(({ canvas }, i) => lay(canvas, 1, [set * n + i]));
+    rows.forEach(({ source }, style) => lay(source, 1, [names.length * n + style]));
+    if (decode) redraw(set, used, chosen);
   }
 
-  function tell(k, product, missing) {
+  function tell(k, product, missing, chosen) {
     if (k === 0) return "No evidence: the class code has only its prior.";
-    const start = `${k} ${k > 1 ? "images" : "image"} of evidence: the product lies nearest the digit ${labels[nearest(product)]}.`;
+    const gain = sum(chosen.map(deviation)) / k / deviation(product);
+    const narrow = k > 1 ? ` and is ${gain.toFixed(1)} times as narrow as one image alone` : "";
+    const start = `${k} ${k > 1 ? "images" : "image"} of evidence: the product lies nearest the digit ${labels[nearest(product)]}${narrow}.`;
     if (missing === 0) return start;
     return `${start} The exact combination does not exist for this evidence: in ${missing} of ${dims} dimensions the images together are less certain than the priors that have to be divided out, so no Gaussian is left.`;
   }
@@ -170,8 +199,6 @@ function render({ model, el }) {
   // Column by column, with the class code of all used images up to it; only what has changed is decoded.
   function redraw(set, used, chosen) {
     const combination = model.get("combination");
-    images.forEach(({ canvas }, i) => lay(canvas, 1, [set * n + i]));
-    rows.forEach(({ source }, style) => lay(source, 1, [names.length * n + style]));
     for (const column of range(n)) {
       const k = used.indexOf(column) + 1, asked = k ? [set, combination, ...used.slice(0, k)].join() : "";
       const code = k ? combine(chosen.slice(0, k), dims, combination === "exact") : null;
@@ -196,15 +223,43 @@ function render({ model, el }) {
     canvas.getContext("2d").putImageData(content, 1, 1);
   }
 
+  // The set whose images contradict each other most: their means lie apart, as measured by what each allows for itself.
+  const apart = names.map((_, set) => {
+    const each = experts(set), middle = range(dims).map((d) => sum(each.map(({ mean }) => mean[d])) / n);
+    return sum(each.map(({ mean }) => distance(mean, middle))) / sum(each.map(({ logVar }) => sum(logVar.map(Math.exp))));
+  });
+  const doubtful = apart.indexOf(Math.max(...apart)), title = names[doubtful];
+  const [one, ten] = [1, n].map((k) => deviation(combine(experts(doubtful).slice(0, k), dims, false)).toFixed(2));
+  const options = ["it narrows", "it stays as wide", "it widens"], right = Math.sign(ten - one) + 1;
+  const { ask, row, stop: leave } = manners(model, {
+    state: {
+      evidence: (name) => names.includes(name),
+      combination: (name) => COMBINATIONS.some(([known]) => known === name),
+      used: (used) => Array.isArray(used) && used.every((i, k) => below(n)(i) && (k === 0 || used[k - 1] < i)),
+    },
+    tries: [
+      ["one image", { used: [0] }], [`all ${n} images`, { used: all }],
+      ...(names.length > 1 ? [["the least agreement", { evidence: title, used: all }]] : []),
+      ["prior counted once", { combination: "exact" }],
+    ],
+    question: n === 1 ? null : {
+      words: `All ${n} images of \u201c${title}\u201d instead of one: what does the posterior do?`,
+      options, right, veiled: [map, table, readout], then: () => assign(model, { evidence: title, used: all }),
+      answer: `${options[right].replace("it", "It")}: its mean sd goes from ${one} to ${ten}`
+        + `${names.length > 1 ? ", although these images disagree most" : ""}. Precisions add, whatever the means say.`,
+    },
+  });
+
   el.append(h("figure", { class: "lb-widget lb-evidence", "aria-label": "The class posterior as evidence accumulates" },
-    h("div", { class: "lb-bar" }, which.element, count.element, how.element), board,
-    h("div", { class: "lb-below" }, map, h("div", {}, table, readout)), h("figcaption", {}, model.get("caption"))));
-  const stop = follow(model, ["evidence", "used", "combination"], draw);
-  Promise.all([sprites(model), unpackDecoder(model.get("decoder"), styles, dims, height * width)]).then((ready) => {
-    [lay, decode] = ready;
-    draw();
-  }, () => { board.replaceChildren("The pictures of this figure cannot be read; run the cell again."); });
-  return stop;
+    ...(ask ? [ask] : []), h("div", { class: "lb-bar" }, which.element, count.element), board,
+    h("div", { class: "lb-below" }, map, h("div", {}, table, readout)), row,
+    h("details", { class: "lb-more" }, h("summary", {}, "another combination"), how.element),
+    h("figcaption", {}, model.get("caption"))));
+  const draws = follow(model, ["evidence", "used", "combination"], draw);
+  const failed = () => { board.replaceChildren("The pictures of this figure cannot be read; run the cell again."); };
+  sprites(model).then((ready) => { lay = ready; draw(); }).catch(failed);
+  unpackDecoder(model.get("decoder"), styles, dims, height * width).then((ready) => { decode = ready; draw(); }).catch(failed);
+  return () => { draws(); leave(); };
 }
 
-export default { render, combine, ellipse };
+export default { render, combine, ellipse, planeThrough };

@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
 from latentbook import checks
-from latentbook.distributions import DiagonalGaussian, product_of_experts
-from latentbook.figures import BookFigure, book_style
+from latentbook.figures.plots import BookFigure, book_style
+from latentbook.layers.distributions import DiagonalGaussian, product_of_experts
 from latentbook.widgets.base import StaticWidget, compose
+from latentbook.widgets.checks import chosen, grey, numbers, words
 from latentbook.widgets.decoders import decode, pack_decoder
-from latentbook.widgets.relabel import chosen
-from latentbook.widgets.sprites import grey, numbers, pack, unpack
-from latentbook.widgets.strips import draw_mosaic, words
+from latentbook.widgets.sprites import draw_mosaic, pack, unpack
 
 TONE = "#CC79A7"
 MOST = 10  # images that have room in a row
@@ -39,7 +38,9 @@ class EvidenceFigure(StaticWidget):
     styles: images that give their style [styles, height, width]; style_codes: the means of their codes [styles, style].
     decoder: weights and biases of a hidden layer of tanh, which gets (style, class), and of the pixels' logits, as
         list(model.decoder.parameters()). It is kept in 8 bits, so that the page decodes whatever images are chosen.
-    plane: two directions of the class code that are drawn [2, class]; None: the principal directions of the centres.
+    plane: two directions of the class code that are drawn [2, class]; None: always the plane through the code of the
+        product and the two centres nearest to it, so that these distances are true on paper (without evidence the
+        principal directions of the centres).
     k: how many images are in use at first, None: half of them. exact: decode with the combination that counts the prior once.
 
     Raises ValueError for values that do not fit together, and says what would.
@@ -47,7 +48,7 @@ class EvidenceFigure(StaticWidget):
 
     _name: ClassVar[str] = "evidence"
     _saved: ClassVar[tuple[str, ...]] = (
-        "sheet", "packing", "names", "mean", "log_var", "plane", "centres", "labels", "decoder", "evidence", "used",
+        "sheet", "packing", "names", "mean", "log_var", "plane", "through", "centres", "labels", "decoder", "evidence", "used",
         "combination", "caption",
     )  # fmt: skip
     _esm = compose("evidence", ".js")
@@ -59,6 +60,7 @@ class EvidenceFigure(StaticWidget):
     mean = traitlets.List().tag(sync=True)
     log_var = traitlets.List().tag(sync=True)
     plane = traitlets.List().tag(sync=True)
+    through = traitlets.Bool(True).tag(sync=True)  # whether evidence turns the plane to the two nearest centres
     centres = traitlets.List().tag(sync=True)
     labels = traitlets.List().tag(sync=True)
     decoder = traitlets.Bytes().tag(sync=True)  # as pack_decoder makes it
@@ -66,10 +68,11 @@ class EvidenceFigure(StaticWidget):
     used = traitlets.List().tag(sync=True)  # which of its images, in ascending order
     combination = traitlets.Enum(COMBINATIONS, "product").tag(sync=True)  # the one that is decoded
     caption = traitlets.Unicode(
-        "What each image says of its class is a thin ellipse (two standard deviations, in a plane of the class code); what "
-        "the chosen ones say together is purple and shrinks with every image. The product counts the prior once for every "
-        "image, the exact combination once in all. Dots are the digits' mean class codes; which is nearest is measured in "
-        "all dimensions. Each style is redrawn with the class code of all images in use up to its column."
+        "What each image says of its class is a thin ellipse (two standard deviations); what the chosen ones say together is "
+        "purple and shrinks with every image. The product counts the prior once for every image, the exact combination "
+        "once in all. Dots are the digits' mean class codes. The plane goes through the product's code and the two digits "
+        "nearest to it, so their distances are true; the other digits, faint, lie off the plane. "
+        "Each style is redrawn with the class code of all images in use up to its column."
     ).tag(sync=True)
 
     def __init__(
@@ -98,7 +101,7 @@ class EvidenceFigure(StaticWidget):
         log_var = numbers("log_var", log_var, f"{sets} {n} {dim}")
         centres = numbers("centres", centres, f"digits {dim}")
         across = np.linalg.svd(centres - centres.mean(0))[2][:2]
-        plane = numbers("plane", across if plane is None else plane, f"2 {dim}")
+        turned = numbers("plane", across if plane is None else plane, f"2 {dim}")
         drawn = grey("styles", styles, f"styles {height} {width}")
         codes = numbers("style_codes", style_codes, f"{len(drawn)} style")
         names = words("names", names, sets, "set of images")
@@ -111,7 +114,8 @@ class EvidenceFigure(StaticWidget):
             names=names,
             mean=mean.round(5).tolist(),
             log_var=log_var.round(5).tolist(),
-            plane=plane.round(5).tolist(),
+            plane=turned.round(5).tolist(),
+            through=plane is None,
             centres=centres.round(5).tolist(),
             labels=words("labels", labels, len(centres), "centre") or [str(i) for i in range(len(centres))],
             decoder=pack_decoder(decoder, codes, dim, height * width),
@@ -155,7 +159,19 @@ class EvidenceFigure(StaticWidget):
 
     def nearest(self, mean: Any) -> str:
         """The label of the centre that lies nearest to a class code."""
-        return self.labels[int(np.square(np.asarray(self.centres) - np.asarray(mean)).sum(1).argmin())]
+        return self.labels[self.nearest_two(mean)[0]]
+
+    def nearest_two(self, mean: Any) -> list[int]:
+        """Which centres lie nearest to a class code, the nearest first; one where there is only one."""
+        far = np.square(np.asarray(self.centres) - np.asarray(mean)).sum(1)
+        return np.argsort(far, kind="stable")[:2].tolist()
+
+    def drawn_plane(self) -> np.ndarray:
+        """The two directions that are drawn now, [2, class]: with evidence those of `plane_through`, if nothing else is asked."""
+        plane, code = np.asarray(self.plane), self.combined(self.used, "product").mean[0].numpy()
+        if not (self.through and self.used):
+            return plane
+        return plane_through(code, np.asarray(self.centres)[sorted(self.nearest_two(code))], plane)
 
     def pictures(self) -> tuple[np.ndarray, np.ndarray]:
         """The chosen set's images [n, height, width] and those that give their style [styles, height, width], uint8."""
@@ -208,7 +224,8 @@ class EvidenceFigure(StaticWidget):
 
     def draw_plane(self, axes: Axes) -> None:
         """What each image says, the prior, and both combinations, as ellipses; the digits' mean codes as dots."""
-        plane, prior = np.asarray(self.plane), self.combined([], "product")
+        plane, prior = self.drawn_plane(), self.combined([], "product")
+        near = self.nearest_two(self.combined(self.used, "product").mean[0]) if self.through and self.used else None
         alone, n = self.experts(range(len(self.mean[0]))), len(self.mean[0])
         for i in range(n):
             add_ellipse(axes, plane, alone.mean[i], alone.log_var[i], "one", alpha=0.9 if i in self.used else 0.25)
@@ -221,12 +238,26 @@ class EvidenceFigure(StaticWidget):
             words = f"{name}\nmean standard deviation {width_of(found):.2f}, KL {kl:.1f} nats"
             add_ellipse(axes, plane, found.mean[0], found.log_var[0], name, label=words)
         dots = np.asarray(self.centres) @ plane.T
-        axes.plot(*dots.T, "o", color="#222222", markersize=3.5)
-        for (x, y), label in zip(dots, self.labels, strict=True):
-            axes.annotate(label, (x, y), (3, 2), textcoords="offset points", fontsize=9, color="#222222")
+        for i, ((x, y), label) in enumerate(zip(dots, self.labels, strict=True)):
+            alpha = 1 if near is None or i in near else 0.35  # those off the plane
+            axes.plot(x, y, "o", color="#222222", markersize=3.5, alpha=alpha)
+            axes.annotate(label, (x, y), (3, 2), textcoords="offset points", fontsize=9, color="#222222", alpha=alpha)
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.margins(0.08)
         axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9)
+
+
+def plane_through(code: np.ndarray, near: np.ndarray, spare: np.ndarray) -> np.ndarray:
+    """Two directions at right angles, [2, class], of the plane through a code [class] and one or two centres [1 or 2, class].
+
+    From the first centre to the second, and from that line to the code; `spare` [2, class] has directions for what coincides.
+    """
+    found: list[np.ndarray] = []
+    for direction in (near[-1] - near[0], code - near[0], *spare):
+        rest = direction - sum((direction @ one) * one for one in found)
+        if (length := np.linalg.norm(rest)) > 1e-9 * max(1.0, float(np.linalg.norm(direction))) and len(found) < 2:
+            found.append(rest / length)
+    return np.stack(found)
 
 
 def add_ellipse(

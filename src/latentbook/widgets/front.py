@@ -1,16 +1,17 @@
-"""The front page's figure: chapter 04's window on ten digits, kept in book/window.html."""
+"""The front page's figures, kept beside it: a digit to contradict (contradict.html), and chapter 04's window (window.html)."""
 
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from latentbook.data import Digits
-from latentbook.figures import nth_of
+from latentbook.data.digits import Digits
+from latentbook.figures.plots import nth_of
 from latentbook.files import check_writable, write_whole
-from latentbook.localisation import Localisation
-from latentbook.spatial_transformer import window_to_image
+from latentbook.layers.spatial_transformer import window_to_image
+from latentbook.models.localisation import Localisation
 from latentbook.widgets.attention import AttentionWindow
+from latentbook.widgets.contradict import ContradictFigure
 
 WHERE = (2.0, 0.7, 0.4)  # of the 3: as in the chapter's examples
 CAPTION = (
@@ -37,7 +38,13 @@ def window_on(scenes: Tensor) -> AttentionWindow:
     return AttentionWindow(scenes, where=WHERE, scene=3, names=names, caption=CAPTION)
 
 
-def write_front_window(path: str | Path, digits: Digits) -> None:
-    """The figure with its still picture as HTML, made anew, written whole or not at all."""
-    check_writable(path, "the front page's figure")
-    write_whole(path, front_window(digits).to_html() + "\n")
+def write_front_figures(folder: str | Path, digits: Digits) -> None:
+    """Both figures with their still pictures as HTML, made anew, each written whole or not at all.
+
+    Raises ValueError as `front_window` does, OSError where the folder cannot be written.
+    """
+    figures = {"contradict.html": ContradictFigure(), "window.html": front_window(digits)}
+    for name in figures:
+        check_writable(Path(folder) / name, "a figure of the front page")
+    for name, figure in figures.items():
+        write_whole(Path(folder) / name, figure.to_html() + "\n")

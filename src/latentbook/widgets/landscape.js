@@ -80,6 +80,17 @@ function contours({ losses, count }, levels) {
   return lines.join("");
 }
 
+// The place, of those where the loss is level, that is nearest to another; without any, the corner of the view.
+function nearestLevel({ flat, count }, { x, y }) {
+  let found = { x: VIEW, y: VIEW }, least = Infinity;
+  flat.forEach((is, k) => {
+    const [u, v] = [k % count, Math.floor(k / count)].map((step) => ((2 * step) / (count - 1) - 1) * VIEW);
+    const far = Math.hypot(u - x, v - y);
+    if (is && far < least) [found, least] = [{ x: u, y: v }, far];
+  });
+  return found;
+}
+
 // The grid points with a mark, as squares around them: one rectangle for each run in a row.
 function runs({ flat, count }) {
   const rects = [];
@@ -136,61 +147,110 @@ function terrain() {
 }
 
 function render({ model, el }) {
-  const size = model.get("window"), home = model.get("where"), { width, height } = model.get("packing");
+  const size = model.get("window"), { width, height } = model.get("packing"), goalBox = boxOf(model.get("target"));
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
-  let picture = null, target = null, scale = null, path = [], timer = null, said = "";
+  let picture = null, target = null, scale = null, path = [], falling = false, said = "", level = { x: VIEW, y: VIEW };
 
   const panel = scenePanel(model, width, height), land = terrain();
   const goal = svg("rect", { class: "lb-box lb-dashed" }), pull = svg("path", { class: "lb-arrow" });
   panel.marks.append(goal, pull);
   const wanted = easel(size, size, "the target crop"), seen = easel(size, size, "the crop under the window");
-  const dials = [...PARTS.map((part) => whereDial(model, part)), dial("rate", ["\u03b7"], {
+  const dials = PARTS.map((part) => whereDial(model, part)), rates = dial("rate", ["\u03b7"], {
     read: () => model.get("rate"), write: (rate) => assign(model, { rate: Number(rate.toPrecision(3)) }), range: () => RATES, log: true, says: "step size",
-  })];
+  });
   const button = (text, onclick) => h("button", { type: "button", class: "lb-button", onclick }, text);
-  const run = button("descend", () => (timer === null ? descend() : halt("")));
-  const bar = h("div", { class: "lb-bar" }, run, button("one step", () => { halt(""); step(); }), button("reset", () => { halt(""); assign(model, { where: home }); }));
-  const spans = h("p", { class: "lb-spans" }), readout = h("p", { class: "lb-readout" });
+  const run = button("descend", () => (falling ? halt("") : descend()));
+  const more = h("details", { class: "lb-more" }, h("summary", {}, "step size, single steps"),
+    h("div", { class: "lb-bar" }, rates.element, button("one step", () => { halt(""); step(); })));
+  const spans = h("p", { class: "lb-spans" }), readout = h("p", { class: "lb-readout", "aria-live": "polite" });
   const verdict = h("p", { class: "lb-readout", "aria-live": "polite" });
   const heading = (text) => h("div", { class: "lb-heading" }, text);
   const column = (title, ...children) => h("div", { class: "lb-column", role: "group", "aria-label": title }, heading(title), ...children);
   const small = (title, { canvas }) => h("div", {}, heading(title), layered(canvas));
 
-  // One step of gradient descent on the two shifts. False when it was the last.
-  function step() {
-    const where = model.get("where"), { slope } = lossAt(picture, target, where), rate = model.get("rate");
+  // One step of gradient descent on the two shifts: where it leads, and, if it was the last of `taken`, why.
+  function stepFrom(where, rate, taken) {
+    const { slope } = lossAt(picture, target, where);
     const moved = [where[0], where[1] - rate * slope[0], where[2] - rate * slope[1]], inside = settle(moved);
     const far = Math.hypot(moved[1] - where[1], moved[2] - where[2]) / where[0];
-    if (far === 0) return halt("");
-    const lost = moved.some((value, k) => Math.abs(value - inside[k]) > 0.001);
-    path = [...(path.length ? path : [where]), lost ? inside : moved];
-    assign(model, { where: path.at(-1) });
-    if (lost) return halt("The step was so long that it threw the window off the scene.");
-    if (far < 1e-4) return halt(`It came to rest after ${path.length - 1} steps.`);
-    return path.length <= STEPS || halt(`It still moves after ${path.length - 1} steps.`);
+    if (far === 0) return { next: where, end: "" };
+    if (moved.some((value, k) => Math.abs(value - inside[k]) > 0.001)) {
+      return { next: inside, end: "The step was so long that it threw the window off the scene.", lost: true };
+    }
+    if (far < 1e-4) return { next: moved, end: `It came to rest after ${taken} steps.` };
+    return { next: moved, end: taken < STEPS ? null : `It still moves after ${taken} steps.` };
   }
 
-  // A step a frame; for those who ask for less motion all at once, as a trail.
+  // The next step of the descent. False when it was the last.
+  function step() {
+    const where = model.get("where"), taken = Math.max(1, path.length), { next, end } = stepFrom(where, model.get("rate"), taken);
+    if (next !== where) {
+      path = [...(path.length ? path : [where]), next];
+      assign(model, { where: next });
+    }
+    return end === null || halt(end);
+  }
+
+  // A step a frame, as long as it is seen; for those who ask for less motion all at once, as a trail.
+  const film = whileSeen(el, () => falling, step);
   function descend() {
     path = [];
     if (calm.matches) while (step());
-    else loop();
-  }
-
-  function loop() {
-    timer = requestAnimationFrame(loop);
-    run.textContent = "stop";
-    if (!el.isConnected) halt("");
-    else step();
+    else {
+      falling = true;
+      run.textContent = "stop";
+      readout.setAttribute("aria-live", "off");
+      if (step()) film.wake();
+    }
   }
 
   // The descent has ended, as the words say.
   function rest(words) {
-    cancelAnimationFrame(timer);
-    timer = null;
+    falling = false;
+    film.wake();
     said = words;
     run.textContent = "descend";
+    readout.setAttribute("aria-live", "polite");
   }
+
+  // The question: where will it end from here? It is answered by descending unseen.
+  const start = { where: model.get("where"), rate: model.get("rate") };
+  const ends = ["on the target", "somewhere else", "off the scene"];
+  const pixels = (where) => { // from the target
+    const { x, y } = boxOf(where);
+    return Math.hypot((x - goalBox.x) * width, (y - goalBox.y) * height) / 2;
+  };
+  function foresee() {
+    let at = start.where, steps = 0, one = null;
+    do one = stepFrom(at, start.rate, ++steps), at = one.next;
+    while (one.end === null);
+    return { steps, end: one.lost ? 2 : pixels(at) < 1.5 ? 0 : 1, away: pixels(at).toFixed(1), stuck: at === start.where };
+  }
+  function foretell() {
+    const { steps, end, away, stuck } = foresee();
+    if (stuck) return "It stays where it is: the gradient is exactly zero here.";
+    return [
+      `It reaches the target in ${steps} steps.`,
+      `It is ${away} pixels from the target after ${steps} steps${steps < STEPS ? ", in a valley that does not lead there" : ""}.`,
+      `Its steps are so long that number ${steps} throws it off the scene.`,
+    ][end];
+  }
+  const near = { x: goalBox.x + goalBox.half / 4, y: goalBox.y + goalBox.half / 4, half: goalBox.half };
+  const at = (box) => ({ where: whereOf({ ...boxOf(model.get("where")), ...box }) });
+  const { ask, row, press: mark, stop: leave } = manners(model, {
+    state: { where: isWindow, rate: (rate) => Number.isFinite(rate) && rate >= RATES[0] && rate <= RATES[1] },
+    tries: [
+      ["near the target", { where: whereOf(near) }],
+      ["nothing pulls", () => at(level)],
+      ["a wider window", () => at({ half: 1 / 1.2 })],
+      ["huge steps", { rate: 50 }],
+    ],
+    question: {
+      words: "Gradient descent starts from here. Where will the window end?", options: ends,
+      right: () => foresee().end, answer: foretell, veiled: [land.element], then: descend,
+    },
+  });
+  ask.inert = true; // until the picture is there
 
   function halt(words) {
     rest(words);
@@ -200,7 +260,7 @@ function render({ model, el }) {
 
   function draw() {
     const where = model.get("where"), box = boxOf(where);
-    for (const { show } of dials) show();
+    for (const { show } of [...dials, rates]) show();
     panel.show();
     if (!picture) return;
     if (path.length && path.at(-1).some((value, k) => value !== where[k])) { // moved by hand
@@ -209,7 +269,10 @@ function render({ model, el }) {
     }
     if (scale !== where[0]) {
       scale = where[0];
-      land.lay(landscape(picture, target, scale));
+      const ground = landscape(picture, target, scale);
+      land.lay(ground);
+      level = nearestLevel(ground, goalBox);
+      mark();
       spans.replaceChildren("t", h("sub", {}, "x"), ` runs from ${signed(VIEW * scale, 1)} at the left to ${signed(-VIEW * scale, 1)}, t`, h("sub", {}, "y"), " alike from the top.");
     }
     const { loss, slope } = lossAt(picture, target, where), rate = model.get("rate");
@@ -218,10 +281,19 @@ function render({ model, el }) {
     pull.setAttribute("d", arrow(inScene(box), inScene(ahead), 0.03 * width));
     land.mark(box, ahead, path);
     seen.paint(cropAt(picture, where, size));
-    const level = slope[0] === 0 && slope[1] === 0;
+    const flat = slope[0] === 0 && slope[1] === 0;
     readout.textContent = `loss ${loss.toFixed(4)}\ngradient (${slope.map((value) => signed(value, 4)).join(", ")})`;
-    verdict.textContent = level ? "The gradient is exactly zero: nothing the window reads changes when it moves a little." : said;
+    verdict.textContent = flat ? "The gradient is exactly zero: nothing the window reads changes when it moves a little."
+      : said || pullOf(box, ahead, where);
     el.dataset.shown = JSON.stringify(where);
+  }
+
+  // Whether the next steps lead to the target or away from it.
+  function pullOf(box, ahead, where) {
+    if (falling) return "";
+    if (pixels(where) < 1) return "The window lies on the target.";
+    const towards = (ahead.x - box.x) * (goalBox.x - box.x) + (ahead.y - box.y) * (goalBox.y - box.y) > 0;
+    return `The next step leads ${towards ? "towards" : "away from"} the target, which is ${pixels(where).toFixed(1)} pixels away.`;
   }
 
   const carry = (event) => {
@@ -238,11 +310,11 @@ function render({ model, el }) {
   land.element.addEventListener("click", carry); // a tap; a finger that scrolls the page makes no click
 
   el.append(h("figure", { class: "lb-widget lb-explorer", "aria-label": "Gradient descent on a window's shifts" },
-    h("div", { class: "lb-stage" },
+    ask, h("div", { class: "lb-stage" },
       column("scene", panel.element, h("div", { class: "lb-dials" }, ...dials.map(({ element }) => element))),
-      column("loss for every shift", land.element, h("div", {}, spans, bar, readout)),
+      column("loss for every shift", land.element, h("div", {}, spans, h("div", { class: "lb-bar" }, run), readout)),
       h("div", { class: "lb-pair", role: "group", "aria-label": "crops" }, small("target", wanted), small("crop", seen))),
-    verdict, h("figcaption", {}, model.get("caption"))));
+    verdict, row, more, h("figcaption", {}, model.get("caption"))));
   const stop = follow(model, ["where", "rate"], draw);
   readPictures(model).then(([found]) => {
     picture = found;
@@ -251,8 +323,9 @@ function render({ model, el }) {
     wanted.paint(target);
     frame(goal, edgesOf(model.get("target"), picture));
     draw();
+    ask.inert = false;
   }, () => { verdict.textContent = "The picture of this figure cannot be read; run the cell again."; });
-  return () => { cancelAnimationFrame(timer); stop(); panel.stop(); };
+  return () => { film.stop(); stop(); leave(); panel.stop(); };
 }
 
 export default { render, lossAt, landscape };

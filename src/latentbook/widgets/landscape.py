@@ -12,11 +12,12 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from latentbook import checks
-from latentbook.figures import COLOURS, BookFigure, book_style
-from latentbook.spatial_transformer import box_corners, image_to_window
+from latentbook.figures.plots import COLOURS, BookFigure, book_style
+from latentbook.layers.spatial_transformer import box_corners, image_to_window
 from latentbook.widgets.base import Real, compose
-from latentbook.widgets.scene import MARGIN, SceneWidget, checked_where, draw_box, in_single, show_picture
-from latentbook.widgets.sprites import grey, pack
+from latentbook.widgets.checks import checked_where, grey, in_single
+from latentbook.widgets.scene import MARGIN, SceneWidget, draw_box, show_picture
+from latentbook.widgets.sprites import pack
 
 ARROW = 10  # steps: the length of the arrow, or a step of good size could not be seen
 

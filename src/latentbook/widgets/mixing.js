@@ -5,7 +5,6 @@ const SIDES = {
   encoder: { drawn: "data", other: "condition", target: "mixed, into the VAE encoder" },
   decoder: { drawn: "condition", other: "latent", target: "mixed, into the decoder" },
 };
-const HINT = "Point at a feature, or move with the arrow keys, to see where it comes from.";
 
 // [rows][hidden] booleans, exactly alpha true in every row; the same as draw_mask in mixing.py, bit for bit.
 function drawMask(seed, alpha, hidden, rows, per) {
@@ -63,7 +62,7 @@ function render({ model, el }) {
     label: "mask", options: [["example", "per example"], ["batch", "per batch"]],
   });
   const redraw = h("button", { type: "button", class: "lb-button", onclick: drawAnother }, "redraw the mask");
-  const readout = h("p", { class: "lb-readout" }, HINT);
+  const readout = h("p", { class: "lb-readout", "aria-live": "polite" });
 
   const blocks = [];
   const sides = Object.entries(SIDES).map(([side, { drawn, other }]) => {
@@ -74,6 +73,16 @@ function render({ model, el }) {
       ...own.map((b) => b.element));
   });
   const board = h("div", { class: "lb-sides", style: `--lb-hidden:${hidden};--lb-gap:${hidden > 24 ? 1 : 2}px` }, ...sides);
+
+  // What the chosen mask does, where no feature is pointed at.
+  function finding() {
+    const drawn = model.get("alpha"), rest = hidden - drawn, hint = "Point at a feature to see where it comes from.";
+    if (drawn === 0) return `Nothing is drawn: the encoder sees the condition alone, the decoder hears the latent alone. ${hint}`;
+    if (rest === 0) return `All is drawn: the encoder sees the data alone, the decoder hears the condition alone. ${hint}`;
+    const how = model.get("per") === "batch" ? "the same in every example" : "for each example anew";
+    return `${drawn} of ${hidden} features are drawn, ${how}: the encoder reads these from the data and the other ${rest} from the `
+      + `condition. ${hint}`;
+  }
 
   // Another mask; not by chance the same one, unless there is only one.
   function drawAnother() {
@@ -114,7 +123,7 @@ function render({ model, el }) {
     cursor = place;
     for (const old of board.querySelectorAll(".lb-pointed")) old.classList.remove("lb-pointed");
     if (place) for (const { cells } of blocks) cells[place.row][place.feature].classList.add("lb-pointed");
-    readout.textContent = place ? sentence(place.row, place.feature, mask[place.row][place.feature]) : HINT;
+    readout.textContent = place ? sentence(place.row, place.feature, mask[place.row][place.feature]) : finding();
     for (const { cells, name } of blocks) {
       if (name !== "mixed") continue;
       cells.flat().forEach((cell) => { cell.tabIndex = -1; });
@@ -147,10 +156,25 @@ function render({ model, el }) {
     });
   }
 
-  const caption = h("figcaption", {}, model.get("caption"));
+  // What does the decoder read, where the encoder has seen the condition?
+  const options = ["condition", "latent", "data"], right = options.indexOf(sourceOf("decoder", false));
+  const others = hidden - model.get("alpha");
+  const { ask, row, stop: leave } = manners(model, {
+    state: { alpha: below(hidden + 1), seed: below(2 ** 31), per: (per) => per === "example" || per === "batch" },
+    tries: [
+      ["the latent alone", { alpha: 0 }], ["the condition alone", { alpha: hidden }], ["one mask for all", { alpha: Math.max(1, hidden >> 1), per: "batch" }],
+    ],
+    question: others === 0 ? null : {
+      words: "Where the encoder reads the condition, what does the decoder read?",
+      options: options.map((source) => `the ${source}`), right, veiled: [sides[1]],
+      answer: `The ${options[right]}: in each example it fills the ${others} features that the encoder takes from the condition.`,
+    },
+  });
+  const stop = follow(model, ["alpha", "seed", "per"], draw);
   el.append(h("figure", { class: "lb-widget lb-mixing", "aria-label": "Mixing two feature vectors" },
-    h("div", { class: "lb-bar" }, alpha.element, per.element, redraw), board, readout, caption));
-  return follow(model, ["alpha", "seed", "per"], draw);
+    ...(ask ? [ask] : []), h("div", { class: "lb-bar" }, alpha.element, per.element, redraw), board, readout, row,
+    h("figcaption", {}, model.get("caption"))));
+  return () => { stop(); leave(); };
 }
 
 export default { render, drawMask };

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from latentbook import checks
-from latentbook.figures import BookFigure, book_style
+from latentbook.figures.plots import BookFigure, book_style
 from latentbook.widgets.base import StaticWidget, Whole, compose
-from latentbook.widgets.sprites import probabilities
+from latentbook.widgets.checks import probabilities
 
 TONES = {"data": "#0072B2", "condition": "#E69F00", "latent": "#009E73"}
 HATCHES = {"data": "", "condition": "////", "latent": "...."}

@@ -65,15 +65,47 @@ function render({ model, el }) {
     stage.dataset.shown = `${source},${label}`;
   }
 
+  // Telling choices: the first of which something holds, counted on from the digit that is shown; none, no button.
+  const start = { source: model.get("source"), label: model.get("label") };
+  const digits = Array.from({ length: sources }, (_, i) => (start.source + i) % sources);
+  const first = (words, holds) => {
+    for (const source of digits) for (let label = 0; label < count; label++) {
+      const sides = verdicts.map((seen) => winner(seen[source][label], label, source)[0]);
+      if (own[source] !== label && holds(sides)) return [[words, { source, label }]];
+    }
+    return [];
+  };
+  const tries = [
+    ...(own.length ? [["its own label", () => ({ label: own[model.get("source")] })]] : []),
+    ...(names.length > 1 ? first("models disagree", (sides) => new Set(sides).size > 1) : []),
+    ...first("the label wins", (sides) => sides.every((side) => side === "label")),
+    ...(own.length ? first("neither wins", (sides) => sides.includes("neither")) : []),
+  ];
+
+  // What will the first model draw? Asked of a label that is not the digit's own.
+  const { source, label } = start, seen = verdicts[0][source][label];
+  const others = verdicts[0][source].filter((_, k) => k !== own[source]).length;
+  const followed = verdicts[0][source].filter((digit, k) => digit === k && k !== own[source]).length;
+  const options = [`${label}`, ...(own.length ? [`${own[source]} again`] : []), "something else"];
+  const right = seen === label ? 0 : own.length && seen === own[source] ? 1 : options.length - 1;
+  const { ask, row, stop: leave } = manners(model, {
+    state: { source: below(sources), label: below(count) }, tries,
+    question: own[source] === label ? null : {
+      words: `This ${own[source] ?? "digit"} is decoded with the label ${label}. What will the model \u201c${names[0]}\u201d draw?`,
+      options, right, veiled: panels.map(({ element }) => element),
+      answer: `The judge sees ${seen}. \u201c${names[0]}\u201d follows ${followed} of the ${others} ${own.length ? "other " : ""}labels with this digit.`,
+    },
+  });
+
   el.append(h("figure", { class: "lb-widget lb-relabel", "aria-label": "One digit, decoded with another label" },
-    which.element, asked.element, stage, h("figcaption", {}, model.get("caption"))));
-  const stop = follow(model, ["source", "label"], draw);
+    ...(ask ? [ask] : []), which.element, asked.element, stage, row, h("figcaption", {}, model.get("caption"))));
+  const draws = follow(model, ["source", "label"], draw);
   sprites(model).then((ready) => {
     lay = ready;
     thumbnails.forEach((canvas, i) => lay(canvas, 1, [i]));
     draw();
   }, () => { stage.replaceChildren("The pictures of this figure cannot be read; run the cell again."); });
-  return stop;
+  return () => { draws(); leave(); };
 }
 
 export default { render };

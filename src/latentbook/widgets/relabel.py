@@ -8,11 +8,10 @@ import traitlets
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from latentbook import checks
-from latentbook.figures import BookFigure, book_style
+from latentbook.figures.plots import BookFigure, book_style
 from latentbook.widgets.base import StaticWidget, Whole, compose
-from latentbook.widgets.sprites import grey, pack, probabilities, unpack, whole
-from latentbook.widgets.strips import draw_mosaic
+from latentbook.widgets.checks import chosen, grey, percent, same_names, whole
+from latentbook.widgets.sprites import draw_mosaic, pack, unpack
 
 
 class RelabelFigure(StaticWidget):
@@ -159,21 +158,3 @@ class RelabelFigure(StaticWidget):
                 fontsize=8, color="#444444", annotation_clip=False,
             )  # fmt: skip
         return figure
-
-
-def same_names(what: str, given: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Raises ValueError unless `given` has just the models of the decodings."""
-    if not isinstance(given, Mapping) or set(given) != set(names):
-        found = list(given) if isinstance(given, Mapping) else f"a {type(given).__name__}"
-        raise ValueError(f"{what} must be given for the models of decodings, {names}, got {found}")
-
-
-def chosen(name: str, value: Any, count: int) -> int:
-    """An integer between 0 and count - 1, numpy's too, as a plain one; raises ValueError for anything else."""
-    return checks.count(name, value, 0, count - 1)
-
-
-def percent(name: str, values: Any, n: int, count: int) -> list[list[int]]:
-    """Probabilities [n, labels] in whole percent; raises ValueError for another shape or values outside 0 to 1."""
-    hint = "give the softmax of the judge's logits at its verdict"
-    return np.rint(probabilities(f"probabilities[{name!r}]", values, f"{n} {count}", hint) * 100).astype(int).tolist()

@@ -105,8 +105,9 @@ function render({ model, el }) {
   const unit = variance === null ? "" : " nats", all = range(steps);
   let pictures = null, layers = null, faces = null, seen = [], own = [];
 
-  const posterior = () => countPosterior(presence[model.get("scene")]);
-  const count = () => posterior().reduce((best, q, n, odds) => (q > odds[best] ? n : best), 0);
+  const oddsOf = presence.map(countPosterior), surest = oddsOf.map((odds) => Math.max(...odds));
+  const countOf = (scene) => oddsOf[scene].indexOf(surest[scene]);
+  const posterior = () => oddsOf[model.get("scene")], count = () => countOf(model.get("scene"));
   const walk = () => progress(model.get("stage"), count());
   const inHand = () => Math.min(model.get("step"), walk().attended - 1); // -1: none yet
 
@@ -120,11 +121,14 @@ function render({ model, el }) {
     set: (_, where) => { if (inHand() >= 0) model.set("where", model.get("where").map((old, k) => (k === inHand() ? where : old))); },
     save_changes: () => model.save_changes(),
   };
-  const shown = { // another scene comes with all of its steps and the model's windows
+  // A scene comes with all of its steps and the model's windows, where nothing else is said.
+  const complete = (wanted) => (
+    "scene" in wanted ? { where: inferred[wanted.scene], scene: wanted.scene, ...last(countOf(wanted.scene)), ...wanted } : wanted
+  );
+  const shown = {
     get: (name) => model.get(name),
     set: (_, scene) => {
-      const odds = countPosterior(presence[scene]), found = odds.indexOf(Math.max(...odds));
-      for (const [name, value] of Object.entries({ where: inferred[scene], scene, stage: 3 * found + 1, step: Math.max(0, found - 1) })) model.set(name, value);
+      for (const [name, value] of Object.entries(complete({ scene }))) model.set(name, value);
     },
     save_changes: () => model.save_changes(),
   };
@@ -139,16 +143,23 @@ function render({ model, el }) {
   const group = newId("lb-step"), rows = all.map((k) => stepRow(k, size, shapes[2][1], group, take));
   const odds = range(steps + 1).map((n) => meter(`${n}`));
 
+  const last = (n) => ({ stage: 3 * n + 1, step: Math.max(0, n - 1) }); // the end of a walk of n steps
   const button = (text, onclick) => h("button", { type: "button", class: "lb-button", onclick }, text);
   const backward = [button("start", () => go(0)), button("previous", () => go(model.get("stage") - 1))];
   const forward = [button("next", () => go(model.get("stage") + 1)), button("all", () => go(Infinity))];
-  const reset = button("back to the model\u2019s windows", () => assign(model, { where: inferred[model.get("scene")] }));
   const off = (element, is) => element.setAttribute("aria-disabled", is); // a button that cannot be pressed keeps the focus
   const phases = PHASES.map((text) => h("span", {}, text));
   const readout = h("p", { class: "lb-readout", "aria-live": "polite" }), fit = h("p", { class: "lb-fit" });
   const choices = h("div", { class: "lb-choices" });
   const heading = (text) => h("div", { class: "lb-heading" }, text);
   const column = (title, ...children) => h("div", { class: "lb-column", role: "group", "aria-label": title }, heading(title), ...children);
+
+  const phasesLine = h("div", { class: "lb-phases", "aria-hidden": "true" }, ...phases);
+  const heads = ["crop", "code", "decoded"].map((text) => h("span", {}, text));
+  const stepsColumn = h("div", { class: "lb-column lb-steps", role: "radiogroup", "aria-label": "steps" },
+    h("div", { class: "lb-strip lb-heading", "aria-hidden": "true" }, ...heads), ...rows.map(({ element }) => element));
+  const canvasColumn = column("canvas", layered(canvas.canvas, ...painted), fit,
+    h("div", { class: "lb-count" }, heading("posterior of the count"), ...odds.map(({ element }) => element)));
 
   // All steps through windows `where`; only those that have moved are computed again.
   function look(where, before) {
@@ -195,27 +206,28 @@ function render({ model, el }) {
     backward.forEach((element) => off(element, stage === 0));
     forward.forEach((element) => off(element, at.ended));
     const moved = model.get("where").some((where, k) => where.some((value, i) => value !== inferred[model.get("scene")][k][i]));
-    off(reset, !moved);
     const current = stage === 0 ? [] : at.ended ? ["stop"] : [PHASES[(stage - 1) % 3], ...(stage > 1 && stage % 3 === 1 ? ["repeat"] : [])];
     phases.forEach((element) => element.classList.toggle("lb-now", current.includes(element.textContent)));
     odds.forEach(({ show, element }, k) => {
       show(at.ended || k < Math.ceil(stage / 3) ? posterior()[k] : null);
       element.classList.toggle("lb-now", at.ended && k === n);
     });
-    if (!layers) return;
+    if (!pictures) return;
     faces.show();
     const picture = pictures[model.get("scene")];
+    panel.scene.paint(picture);
+    const decided = (k) => at.ended || k < Math.ceil(stage / 3);
+    rows.forEach(({ there }, k) => there.show(decided(k) ? now[k] : null));
+    if (!layers) return;
     seen = look(model.get("where"), seen);
     if (moved) own = look(inferred[model.get("scene")], own);
     const error = (done, parts = seen) => errorOf(canvasOf(parts.slice(0, done), picture), picture, variance);
-    rows.forEach(({ input, there, show, element }, k) => {
-      const decided = at.ended || k < Math.ceil(stage / 3), parts = (k < at.attended) + (k < at.inferred) + (k < at.painted);
-      there.show(decided ? now[k] : null);
-      show(seen[k], parts, parts || !decided ? "" : "not used");
+    rows.forEach(({ input, show, element }, k) => {
+      const parts = (k < at.attended) + (k < at.inferred) + (k < at.painted);
+      show(seen[k], parts, parts || !decided(k) ? "" : "not used");
       [input.checked, input.disabled] = [k === hand, k >= at.attended];
       element.classList.toggle("lb-current", k === hand);
     });
-    panel.scene.paint(picture);
     const sum = canvasOf(seen.slice(0, at.painted), picture);
     canvas.paint({ values: sum.values.map((value) => Math.min(1, value)) });
     readout.textContent = tell(at, error);
@@ -223,23 +235,54 @@ function render({ model, el }) {
     el.dataset.shown = JSON.stringify([model.get("scene"), stage, hand, model.get("where")]);
   }
 
+  // Scenes to try: a count that is wrong, the one that is least sure, the most objects.
+  const counted = presence.map((_, scene) => countOf(scene));
+  const best = (words, values) => [words, { scene: values.indexOf(Math.max(...values)) }];
+  const wrong = counts.findIndex((truth, scene) => truth !== counted[scene]);
+  // How many will it count? Three numbers to choose from, the right one not always in the middle.
+  const home = model.get("scene"), n = counted[home], lowest = clamp(n - 1 - (home % 2), 0, Math.max(0, steps - 2));
+  const options = range(Math.min(3, steps + 1)).map((k) => lowest + k), truth = counts[home];
+  const { ask, row, stop: leave } = manners(model, {
+    state: {
+      scene: below(presence.length), where: (where) => Array.isArray(where) && where.length === steps && where.every(isWindow),
+      stage: (stage, { scene }) => below(3 * counted[scene] + 2)(stage), step: below(steps),
+    },
+    complete,
+    tries: [
+      ["the model\u2019s windows", () => ({ where: inferred[model.get("scene")] })],
+      ...(wrong >= 0 ? [["a wrong count", { scene: wrong }]] : []),
+      ...(presence.length > 1 ? [
+        ...(Math.min(...surest) < 0.995 ? [best("the least sure count", surest.map((q) => -q))] : []), best("the fullest scene", counted),
+        best("the emptiest scene", counted.map((count) => -count)),
+      ] : []),
+    ].slice(0, 4),
+    question: {
+      words: "How many objects will the model count in this scene?", options: options.map(String), right: options.indexOf(n),
+      answer: `It counts ${n}, with probability ${surest[home].toFixed(2)}`
+        + (truth === undefined ? "." : `; there ${truth === 1 ? "is" : "are"} ${truth}.`),
+      veiled: [panel.element, phasesLine, readout, stepsColumn, canvasColumn], then: () => assign(model, last(n)),
+    },
+  });
+
   el.append(h("figure", { class: "lb-widget lb-repeat", "aria-label": "Attend, infer, repeat on a scene" },
+    ask,
     h("div", { class: "lb-bar" }, choices, h("div", { class: "lb-presets", role: "group", "aria-label": "walk through the steps" }, ...backward, ...forward)),
-    h("div", { class: "lb-phases", "aria-hidden": "true" }, ...phases), readout,
+    phasesLine, readout,
     h("div", { class: "lb-stage" },
-      column("scene", panel.element, reset),
-      h("div", { class: "lb-column lb-steps", role: "radiogroup", "aria-label": "steps" },
-        h("div", { class: "lb-strip lb-heading", "aria-hidden": "true" }, ...["crop", "code", "decoded"].map((text) => h("span", {}, text))), ...rows.map(({ element }) => element)),
-      column("canvas", layered(canvas.canvas, ...painted), fit, h("div", { class: "lb-count" }, heading("posterior of the count"), ...odds.map(({ element }) => element)))),
+      column("scene", panel.element),
+      stepsColumn, canvasColumn),
+    row,
     h("figcaption", {}, model.get("caption"))));
   const stop = follow(model, ["where", "scene", "stage", "step"], draw);
-  Promise.all([readPictures(model), unpackLayers(model.get("network"), shapes)]).then((ready) => {
-    [pictures, layers] = ready;
+  const failed = () => { readout.textContent = "The pictures of this figure cannot be read; run the cell again."; };
+  readPictures(model).then((ready) => {
+    pictures = ready;
     faces = sceneChoice(shown, pictures, model.get("names"));
     if (pictures.length > 1) choices.append(faces.element);
     draw();
-  }, () => { readout.textContent = "The pictures of this figure cannot be read; run the cell again."; });
-  return () => { stop(); panel.stop(); };
+  }).catch(failed);
+  unpackLayers(model.get("network"), shapes).then((ready) => { layers = ready; draw(); }).catch(failed);
+  return () => { stop(); leave(); panel.stop(); };
 }
 
 export default { render, countPosterior, progress, unpackLayers, encode, decode, lookThrough };

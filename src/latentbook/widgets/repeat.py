@@ -12,14 +12,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from latentbook import checks
-from latentbook.figures import COLOURS, BookFigure, book_style
-from latentbook.spatial_transformer import box_corners, image_to_window, window_to_image
+from latentbook.figures.plots import COLOURS, BookFigure, book_style
+from latentbook.layers.spatial_transformer import box_corners, image_to_window, window_to_image
 from latentbook.widgets.base import Real, Whole, compose
+from latentbook.widgets.checks import checked_where, chosen, grey, in_single, numbers, probabilities, whole, words
 from latentbook.widgets.decoders import pack_layers, through, unpack_layers, what_vae
-from latentbook.widgets.relabel import chosen
-from latentbook.widgets.scene import MARGIN, ScenesWidget, checked_where, draw_box, in_single, show_picture
-from latentbook.widgets.sprites import grey, numbers, pack, probabilities, whole
-from latentbook.widgets.strips import words
+from latentbook.widgets.scene import MARGIN, ScenesWidget, draw_box, show_picture
+from latentbook.widgets.sprites import pack
 
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.2)))  # of the windows, in turn; their numbers tell the rest apart
 

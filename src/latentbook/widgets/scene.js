@@ -14,6 +14,10 @@ function settle([scale, x, y]) {
   return [s, ...[x, y].map((shift) => clamp(Math.round(1000 * shift) / 1000, -most, most) || 0)];
 }
 
+// Whether a link may ask for this `where`.
+const isWindow = (where) => Array.isArray(where) && where.length === 3 && where.every(Number.isFinite)
+  && settle(where).every((value, k) => Math.abs(value - where[k]) < 0.001);
+
 // Centre and half side of the window, from -1 to 1 over the canvas; and the `where` that has them.
 const boxOf = ([scale, x, y]) => ({ x: -x / scale, y: -y / scale, half: 1 / scale });
 const whereOf = ({ x, y, half }) => {

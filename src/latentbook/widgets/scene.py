@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from latentbook.figures import COLOURS, numbers
-from latentbook.spatial_transformer import box_corners, image_to_window, window_to_image
+from latentbook.figures.plots import COLOURS
+from latentbook.layers.spatial_transformer import box_corners, image_to_window, window_to_image
 from latentbook.widgets.base import StaticWidget, Whole
+from latentbook.widgets.checks import checked_where, in_single
 from latentbook.widgets.sprites import unpack
 
 MARGIN = 0.15  # of the scene, on each side: there the box of a window that leaves the scene still shows
@@ -65,22 +66,6 @@ class SceneWidget(ScenesWidget):
     def corners(self) -> list[float]:
         """The window's box: left, top, right, bottom in the scene's pixels, from the outer edge of the first."""
         return box_corners(in_single(self.where), self.size).tolist()
-
-
-def in_single(where: Any) -> Tensor:
-    """Windows in float32, as pictures are kept, whatever torch's default precision is."""
-    return torch.tensor(where, dtype=torch.float32)
-
-
-def checked_where(name: str, where: Any) -> tuple[float, float, float]:
-    """(scale, shift_x, shift_y) as floats (a list, an array or a tensor); raises ValueError for anything else."""
-    try:
-        values = tuple(numbers(name, where, [3]).tolist())
-    except ValueError as error:
-        raise ValueError(f"{name} must be three finite numbers (scale, shift_x, shift_y): {error}") from error
-    if values[0] <= 0:
-        raise ValueError(f"{name} must be (scale, shift_x, shift_y), the scale positive, got {list(values)}")
-    return values
 
 
 def show_picture(axes: Axes, picture: Tensor, title: str, margin: float = 0.0) -> None:

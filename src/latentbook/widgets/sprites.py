@@ -3,54 +3,14 @@
 import base64
 import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
+from matplotlib.axes import Axes
 from PIL import Image  # a dependency of matplotlib
 
-from latentbook import checks, figures
-
 PREFIX = "data:image/png;base64,"
-
-
-def grey(name: str, values: Any, axes: str) -> np.ndarray:
-    """Grey values 0 to 1 (lists, an array or a tensor) as bytes 0 to 255, rounded, never rescaled by their own maximum.
-
-    axes: as in `numbers`. Raises ValueError for another shape, an empty axis, and values that are no grey values.
-    """
-    return figures.grey(name, values, lengths(axes)).double().mul(255).round().to(torch.uint8).numpy()
-
-
-def numbers(name: str, values: Any, axes: str) -> np.ndarray:
-    """Finite numbers of one shape (lists, an array or a tensor) as float64.
-
-    axes: what the dimensions are, as in "frames rows columns height width"; a number there is a length that must hold.
-    Raises ValueError for another shape, an empty axis, and values that are not numbers or not finite.
-    """
-    return figures.numbers(name, values, lengths(axes)).numpy()
-
-
-def probabilities(name: str, values: Any, axes: str, hint: str) -> np.ndarray:
-    """Numbers (see `numbers`) between 0 and 1; raises ValueError for others. hint: what to give."""
-    found = numbers(name, values, axes)
-    if found.min() < 0 or found.max() > 1:
-        raise ValueError(f"{name} must lie between 0 and 1, got {found.min():g} to {found.max():g}: {hint}")
-    return found
-
-
-def whole(name: str, values: Any, axes: str, count: int) -> list:
-    """Integers between 0 and count - 1 of one shape (see `numbers`) as nested lists; raises ValueError for anything else."""
-    found = checks.shaped(name, checks.as_tensor(name, values), lengths(axes))
-    plain = checks.class_numbers(name, found.detach().cpu().flatten()).view(found.shape)
-    if plain.min() < 0 or plain.max() >= count:
-        raise ValueError(f"{name} must lie between 0 and {count - 1}, got {plain.min()} to {plain.max()}")
-    return plain.tolist()
-
-
-def lengths(axes: str) -> list[int | str]:
-    """The axes one by one, numbers as such."""
-    return [int(axis) if axis.isdigit() else axis for axis in axes.split()]
 
 
 def pack(pictures: np.ndarray) -> tuple[str, dict[str, Any]]:
@@ -93,3 +53,16 @@ def lay(pictures: np.ndarray, margin: int = 1) -> np.ndarray:
     padded = np.pad(pictures, ((0, 0), (0, 0), edge, edge))
     rows, columns, height, width = padded.shape
     return padded.swapaxes(1, 2).reshape(rows * height, columns * width)
+
+
+def draw_mosaic(axes: Axes, pictures: np.ndarray, labels: Sequence[str] = ()) -> None:
+    """Pictures uint8 [rows, columns, height, width] as dark ink on white, with labels above the columns."""
+    width = pictures.shape[3] + 2
+    axes.imshow(lay(pictures), cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+    axes.set(xticks=[], yticks=[], anchor="NW")
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    if labels:
+        axes.xaxis.tick_top()
+        axes.set_xticks([width * (i + 0.5) - 0.5 for i in range(len(labels))], labels, fontsize=8)
+    axes.tick_params(length=0, pad=1)

@@ -1,19 +1,18 @@
 """StripsFigure: a scrubber over pictures that change, epoch by epoch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from textwrap import fill
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 import traitlets
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from latentbook import checks
-from latentbook.figures import BookFigure, book_style
+from latentbook.figures.plots import BookFigure, book_style
 from latentbook.widgets.base import StaticWidget, Whole, compose
-from latentbook.widgets.sprites import grey, lay, numbers, pack, unpack
+from latentbook.widgets.checks import grey, plain_numbers, words
+from latentbook.widgets.sprites import draw_mosaic, pack, unpack
 
 
 class StripsFigure(StaticWidget):
@@ -143,47 +142,6 @@ class StripsFigure(StaticWidget):
         return figure
 
 
-def plain_numbers(name: str, values: Any, count: int) -> list[int | float]:
-    """A number for each of `count` frames, as plain ones: whole ones as int, others by the shortest decimals that tell them.
-
-    Raises ValueError for another number of them, and for what is no finite number.
-    """
-    found = checks.as_tensor(name, values, dtype=torch.float64)
-    if found.shape != (count,) or found.dtype == torch.bool:
-        given = found.tolist()
-        raise ValueError(f"{name} must hold one number for each of {count} frames, got {found.numel()}: {given}")
-    exact = numbers(name, found, f"{count}")
-    exact = found.detach().cpu().numpy() if found.dtype == torch.float32 else exact
-    decimals = (float(str(value)) for value in exact)  # of 0.1 in float32: 0.1
-    return [int(value) if value.is_integer() else value for value in decimals]
-
-
 def as_text(tick: float) -> str:
     """A tick as JavaScript writes it, without an exponent where people write none."""
     return np.format_float_positional(tick, trim="-") if 1e-6 <= abs(tick) < 1e21 else str(tick)
-
-
-def words(name: str, given: Sequence[str] | None, count: int, each: str) -> list[str]:
-    """None, or one text for each of `count` things. Raises ValueError for another number of them."""
-    given = given.tolist() if hasattr(given, "tolist") else given  # of arrays and tensors
-    if not isinstance(given, Iterable | None):
-        raise ValueError(f"{name} must hold texts, one for each {each}, or none, got {given!r}")
-    found = [] if given is None else [given] if isinstance(given, str) else [str(text) for text in given]
-    if len(found) not in (0, count):
-        raise ValueError(
-            f"{name} must hold one text for each {each}, {count} of them or none, got {len(found)}: {found}"
-        )
-    return found
-
-
-def draw_mosaic(axes: Axes, pictures: np.ndarray, labels: Sequence[str] = ()) -> None:
-    """Pictures uint8 [rows, columns, height, width] as dark ink on white, with labels above the columns."""
-    width = pictures.shape[3] + 2
-    axes.imshow(lay(pictures), cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
-    axes.set(xticks=[], yticks=[], anchor="NW")
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    if labels:
-        axes.xaxis.tick_top()
-        axes.set_xticks([width * (i + 0.5) - 0.5 for i in range(len(labels))], labels, fontsize=8)
-    axes.tick_params(length=0, pad=1)

@@ -1,0 +1,295 @@
+"""How hyper-parameters were chosen: each choice of a chapter beside its alternatives, judged on validation digits alone.
+
+A choice names what was varied, the value that the book took, and the alternatives; every point is trained on the training
+digits less those of validation (`train_validation_split`) and measured on these by the chapter's own criteria. No test
+digit is ever loaded here. One file an experiment, in the shape of all results: `python -m latentbook choices`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from latentbook.data.digits import Digits
+from latentbook.data.splits import train_validation_split
+from latentbook.experiments import EXPERIMENTS, mix_and_match, primer, results
+from latentbook.experiments.listening import listening_metrics
+from latentbook.experiments.run import Run, finished
+from latentbook.experiments.statistics import Interval, difference_interval
+from latentbook.training.loop import mean_terms
+
+DIRECTORY = results.DIRECTORY / "choices"
+SEEDS = (0, 1, 2)  # of every point
+SCREENED = 15  # epochs of chapter 01's points, of 50: the longest annealing is over after 12
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A metric by which points are compared, whether more of it is better, and how a table writes it.
+
+    decides: whether it has a say in what is better; else it is shown beside those that have, for what they leave out.
+    """
+
+    metric: str
+    name: str
+    more_is_better: bool = False
+    form: str = ".1f"
+    decides: bool = True
+
+    def written(self, value: float) -> str:
+        """The number as the table has it, shares as per cent."""
+        return f"{100 * value:{self.form[:-1]}f}" if self.form.endswith("%") else f"{value:{self.form}}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One hyper-parameter: what was varied, the value taken, the points by their values; all else as in `base`.
+
+    points: {value as the table has it: the configuration's other fields}; the one called `taken` is the book's.
+    """
+
+    experiment: str
+    name: str
+    base: str  # the variant whose configuration is varied
+    taken: str
+    points: Mapping[str, Mapping[str, Any]]
+    is_budget: bool = False  # more is better and costs more: what is asked is how much better
+    screened: int | None = None  # epochs of every point, the schedule shortened as a whole; None: those of the base
+
+    def point(self, value: str) -> str:
+        """The name under which a point is recorded: what is taken in every choice of a base is one point, named as it."""
+        base = self.base if self.screened is None else f"{self.base}, {self.screened} epochs"
+        return base if value == self.taken else f"{base}: {self.name} {value}"
+
+    def config(self, value: str) -> Any:
+        """The configuration of a point."""
+        config = replace(EXPERIMENTS[self.experiment].VARIANTS[self.base], **self.points[value])
+        return config if self.screened is None else replace(config, epochs=self.screened)
+
+
+ELBO = Criterion("negative_elbo", "BCE + KL (nats)", form=".2f")
+AGREEMENT = Criterion("agreement", "agreement (%)", more_is_better=True, form=".1%")
+BEST_OF_18 = Criterion("best_of_18_bce", "best-of-18 BCE (nats)")
+# both may be bought with a code that says less: what that costs is shown beside them
+BOUND = Criterion("bce_and_kl", "beside: BCE + KL (nats)", decides=False)
+HEARD = Criterion("listening_z", "beside: another's z costs (nats)", more_is_better=True, decides=False)
+CRITERIA: dict[str, tuple[Criterion, ...]] = {
+    "primer": (ELBO,),
+    "mix-and-match": (AGREEMENT, BEST_OF_18, BOUND, HEARD),
+}
+
+CHOICES: tuple[Choice, ...] = (
+    Choice(
+        "primer",
+        "learning rate",
+        base="kl-weight-1",
+        taken="0.001",
+        points={str(rate): {"learning_rate": rate} for rate in (0.0005, 0.001, 0.002, 0.004)},
+    ),
+    Choice(
+        "primer",
+        "batch size",
+        base="kl-weight-1",
+        taken="128",
+        points={str(size): {"batch_size": size} for size in (64, 128, 256)},
+        is_budget=True,  # half the batch is twice the steps
+    ),
+    Choice(
+        "primer",
+        "epochs",
+        base="kl-weight-1",
+        taken="8",
+        points={str(epochs): {"epochs": epochs} for epochs in (4, 8, 16)},
+        is_budget=True,
+    ),
+    Choice(
+        "mix-and-match",
+        "KL weight",
+        base="best",
+        taken="1.5",
+        screened=SCREENED,
+        points={str(weight): {"kl_weight": weight} for weight in (1.0, 1.5, 2.0, 3.0)},
+    ),
+    Choice(
+        "mix-and-match",
+        "peak learning rate",
+        base="best",
+        taken="0.002",
+        screened=SCREENED,
+        points={str(rate): {"learning_rate": rate} for rate in (0.001, 0.002, 0.004)},
+    ),
+    Choice(
+        "mix-and-match",
+        "KL annealing (midpoint, slope)",
+        base="best",
+        taken="500, 0.01",
+        screened=SCREENED,
+        points={
+            "500, 0.01": {"kl_midpoint": 500, "kl_slope": 0.01},
+            "2500, 0.002": {"kl_midpoint": 2500, "kl_slope": 0.002},
+        },
+    ),
+    Choice(  # once more on the whole schedule
+        "mix-and-match",
+        "KL weight",
+        base="best",
+        taken="1.5",
+        points={str(weight): {"kl_weight": weight} for weight in (1.5, 2.0, 3.0)},
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One seed of one point of a choice."""
+
+    choice: Choice
+    value: str
+    seed: int
+
+
+def planned(experiments: Sequence[str], seeds: Sequence[int], directory: str | Path | None = None) -> list[Planned]:
+    """The runs that are not recorded yet, choice by choice, of each one seed of every point before the next seed."""
+    done: set[tuple[str, str, int]] = set()
+    for experiment in CRITERIA:
+        if results.path_of(experiment, _folder(directory)).exists():
+            variants = results.load(experiment, _folder(directory))["variants"]
+            done |= {(experiment, point, seed) for point, entry in variants.items() for seed in entry["seeds"]}
+    wanted = []
+    for choice in CHOICES:
+        for seed, value in ((seed, value) for seed in seeds for value in choice.points):
+            key = (choice.experiment, choice.point(value), seed)
+            if choice.experiment in experiments and key not in done:
+                wanted.append(Planned(choice, value, seed))
+                done.add(key)
+    return wanted
+
+
+def parts(digits: Digits) -> tuple[Digits, Digits]:
+    """What every point is trained and judged on: the training digits, and of them those of validation."""
+    return train_validation_split(digits)
+
+
+def run(run: Planned, train: Digits, validation: Digits, device: str = "cpu", progress: bool = True) -> Run:
+    """Train one point and measure it on validation digits. Its `seconds` are those of the training alone."""
+    module, config = EXPERIMENTS[run.choice.experiment], run.choice.config(run.value)
+    model, history = module.train(config, train, run.seed, device, progress=progress)
+    finished({}, None, history, model)  # an interrupted training is not measured
+    held = validation.to(device)
+    metrics = MEASURES[run.choice.experiment](model, config, held, run.seed) | listening_metrics(model, held, run.seed)
+    return finished(metrics, None, history, model)
+
+
+def of_primer(model: nn.Module, config: primer.Config, validation: Digits, seed: int) -> dict[str, float]:
+    """The two terms of the ELBO and their sum, as the primer's `evaluate` has them."""
+    terms = mean_terms(model, validation, seed)
+    return {"bce": terms["bce"], "kl": terms["kl"], "negative_elbo": terms["bce"] + terms["kl"]}
+
+
+MEASURES: dict[str, Callable[..., dict[str, float]]] = {"primer": of_primer, "mix-and-match": mix_and_match.evaluate}
+
+
+def record(
+    planned: Planned, train: Digits, validation: Digits, directory: str | Path | None = None, device: str = "cpu"
+) -> str:
+    """Make one run and record it at once, one that diverged as failed; returns what there is to say of it."""
+    start, about = time.perf_counter(), results.data_of(train, validation)
+    try:
+        found = run(planned, train, validation, device, progress=False)
+        metrics, seconds, failed = found.metrics, found.seconds, None
+    except ArithmeticError as error:  # a loss that is NaN
+        metrics, seconds, failed = None, time.perf_counter() - start, str(error)
+    choice, folder = planned.choice, _folder(directory)
+    about = (choice.config(planned.value), about, metrics, seconds, failed, folder, results.machine(device))
+    results.record(choice.experiment, choice.point(planned.value), planned.seed, *about)
+    told = failed or ", ".join(f"{c.name} {c.written(metrics[c.metric])}" for c in CRITERIA[choice.experiment])
+    return f"{choice.experiment} {choice.point(planned.value)} seed {planned.seed}: {told} ({seconds:.0f} s)"
+
+
+# What the record says
+
+
+def values(choice: Choice, value: str, criterion: Criterion, directory: str | Path | None = None) -> list[float]:
+    """One value a seed of a criterion at a point; none where nothing is recorded of it."""
+    if not results.path_of(choice.experiment, _folder(directory)).exists():
+        return []
+    variants = results.load(choice.experiment, _folder(directory))["variants"]
+    return variants.get(choice.point(value), {"metrics": {}})["metrics"].get(criterion.metric, [])
+
+
+def gain(choice: Choice, value: str, criterion: Criterion, directory: str | Path | None = None) -> Interval:
+    """How much better than what was taken a point is, above 0 where it is better, with Welch's interval over seeds.
+
+    Raises ValueError where fewer than two seeds of either are recorded.
+    """
+    other, taken = (values(choice, each, criterion, directory) for each in (value, choice.taken))
+    return difference_interval(other, taken) if criterion.more_is_better else difference_interval(taken, other)
+
+
+def beaten_by(choice: Choice, directory: str | Path | None = None) -> list[str]:
+    """The points that are better than what was taken by one criterion and worse by none, as far as intervals of 95 % tell.
+
+    A choice that is beaten by none is confirmed.
+    """
+    better = []
+    for value in choice.points:
+        if value != choice.taken:
+            deciding = [criterion for criterion in CRITERIA[choice.experiment] if criterion.decides]
+            gains = [gain(choice, value, criterion, directory) for criterion in deciding]
+            if any(each.low > 0 for each in gains) and not any(each.high < 0 for each in gains):
+                better.append(value)
+    return better
+
+
+def verdict(choice: Choice, directory: str | Path | None = None) -> str:
+    """What the record says of a choice: `confirmed`, what beats it, or how much more of a budget would bring."""
+    criteria = CRITERIA[choice.experiment]
+    seeds = min(len(values(choice, value, criteria[0], directory)) for value in choice.points)
+    if seeds < 2:
+        return "not measured yet"
+    better = beaten_by(choice, directory)
+    told = (
+        f"{'a budget' if choice.is_budget else 'not confirmed'}; better: {', '.join(better)}" if better else "confirmed"
+    )
+    return told if seeds >= len(SEEDS) else f"after {seeds} of {len(SEEDS)} seeds: {told}"
+
+
+HEADER = ("chapter", "choice", "by, on validation", "taken", "alternatives", "verdict")
+
+
+def rows(directory: str | Path | None = None) -> list[list[str]]:
+    """All choices under HEADER, a row a criterion: what was taken and its alternatives, mean ± standard deviation over seeds."""
+    found = []
+    for choice in CHOICES:
+        named = choice.name if choice.screened is None else f"{choice.name}, {choice.screened} epochs"
+        for criterion in CRITERIA[choice.experiment]:
+            written = {
+                value: _spread(criterion, values(choice, value, criterion, directory)) for value in choice.points
+            }
+            taken = f"{choice.taken}: {written.pop(choice.taken)}"
+            others = "; ".join(f"{value}: {text}" for value, text in written.items())
+            told = verdict(choice, directory) if criterion.decides else "–"
+            found.append([choice.experiment, named, criterion.name, taken, others, told])
+    return found
+
+
+def table(directory: str | Path | None = None) -> str:
+    """The one table of all choices, in Markdown: see `rows`."""
+    lines = [HEADER, ["---"] * len(HEADER), *rows(directory)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spread(criterion: Criterion, numbers: Sequence[float]) -> str:
+    if not numbers:
+        return "–"
+    spread = f" ± {criterion.written(results.summarise(numbers, 'std'))}" if len(numbers) > 1 else ""
+    return criterion.written(results.summarise(numbers, "mean")) + spread
+
+
+def _folder(directory: str | Path | None) -> Path:
+    return DIRECTORY if directory is None else Path(directory)

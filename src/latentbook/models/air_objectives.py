@@ -1,0 +1,184 @@
+"""Four ways to learn how many objects a scene holds (Eslami et al., 2016, section 2.2),
+all from one path.
+
+Presence stops at its first zero, so with N steps there are N + 1 possible counts. Let
+the networks take all N steps as if every object were there: count n then uses the first
+n objects of this one path, whatever n is, and nothing else need be computed for it.
+`exact` sums over the counts; `reinforce` draws one, with a baseline or without;
+`concrete` relaxes presence.
+Each returns named per-example terms, in nats and weighted, whose sum is to be
+minimised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from latentbook import checks
+from latentbook.layers.distributions import (
+    check_temperature,
+    count_posterior,
+    presence_log_probs,
+)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What a path through all steps offers: per step an object, what its codes cost,
+    and the logit of its presence.
+
+    logits: [batch, steps]. kl: name -> [batch, steps] in nats, of an object's codes.
+    nll: from the share of each object in k pictures [batch, k, steps] to -log p(x) of
+    each picture [batch, k]. prior_logit: of presence, a scalar tensor.
+    kl_weight: of all divergences. floor: presence stays in [floor, 1 - floor]
+    (distributions.presence_log_probs).
+    Raises ValueError where the shapes do not agree.
+    """
+
+    logits: Float[Tensor, "batch steps"]
+    kl: dict[str, Float[Tensor, "batch steps"]]
+    nll: Callable[[Tensor], Tensor]
+    prior_logit: Float[Tensor, ""]
+    kl_weight: float = 1.0
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks.shaped("logits", self.logits, ("batch", "steps"))
+        for name, kl in self.kl.items():
+            checks.shaped(f"kl of {name}", kl, self.logits.shape)
+        checks.shaped("prior_logit", self.prior_logit, ())
+
+    def patterns(self) -> Float[Tensor, "counts steps"]:
+        """Row n: the first n objects are there."""
+        n = self.logits.shape[1]
+        return self.logits.new_ones(n + 1, n).tril(-1)
+
+    def nll_of_counts(self) -> Float[Tensor, "batch counts"]:
+        """-log p(x) of every count."""
+        return self.nll(self.patterns().expand(len(self.logits), -1, -1))
+
+    def log_prior(self) -> Float[Tensor, " counts"]:
+        """log p(n): the geometric distribution of the same stopping rule, cut off at
+        the last step.
+        """
+        return count_posterior(self.prior_logit.expand(self.logits.shape[1]))
+
+    def weighted(
+        self, share: Float[Tensor, "batch steps"]
+    ) -> dict[str, Float[Tensor, "batch steps"]]:
+        """What the codes of each object cost, by its share."""
+        return {
+            f"kl_{name}": self.kl_weight * share * kl for name, kl in self.kl.items()
+        }
+
+    def kl_presence(self) -> Float[Tensor, " batch"]:
+        """KL(q(n) || p(n)), over all counts."""
+        log_q = count_posterior(self.logits, self.floor)
+        return self.kl_weight * (log_q.exp() * (log_q - self.log_prior())).sum(1)
+
+
+def exact(steps: Steps) -> dict[str, Float[Tensor, " batch"]]:
+    """The expectation over the count as a sum over all N + 1: its gradient has no
+    variance but that of where and what.
+    """
+    q = count_posterior(steps.logits, steps.floor).exp()
+    there = q @ steps.patterns()  # q(n >= i): the chance that object i is used
+    codes = {name: kl.sum(1) for name, kl in steps.weighted(there).items()}
+    return {
+        "nll": (q * steps.nll_of_counts()).sum(1),
+        "kl_presence": steps.kl_presence(),
+        **codes,
+    }
+
+
+def reinforce(
+    steps: Steps,
+    uniform: Float[Tensor, "batch steps"],
+    baseline: Float[Tensor, "batch steps"] | None = None,
+    published: bool = False,
+) -> dict[str, Float[Tensor, " batch"]]:
+    """One count drawn by `uniform` in [0, 1), and the score function for its gradient
+    (Williams, 1992; Mnih and Gregor, 2014).
+
+    "score" is a surrogate: its value means nothing, its gradient is cost times the
+    gradient of log q(presence). The cost of a step is all that its outcome can still
+    change: -log p(x) and the divergences from there on. `baseline` predicts it from
+    what is known before, and has its own squared error, "baseline". published: as a
+    well-known tutorial has it. There the cost is -log p(x) alone, though presence
+    decides on the divergences too, and the codes of the step that stops are charged.
+    Raises ValueError where the shapes do not agree.
+    """
+    uniform = checks.shaped(
+        "uniform", checks.as_tensor("uniform", uniform), steps.logits.shape
+    )
+    if baseline is not None:
+        baseline = checks.shaped(
+            "baseline", checks.as_tensor("baseline", baseline), steps.logits.shape
+        )
+    on, off = presence_log_probs(steps.logits, steps.floor)
+    drawn = uniform < on.exp()
+    used = drawn.to(on).cumprod(1)  # object i is there: no zero up to i
+    # step i took place: no zero before i
+    reached = F.pad(used[:, :-1], (1, 0), value=1.0)
+    nll = steps.nll(used.unsqueeze(1)).squeeze(1)
+    prior_on, prior_off = presence_log_probs(steps.prior_logit.expand_as(on))
+    # one Bernoulli's divergence a step
+    presence = on.exp() * (on - prior_on) + off.exp() * (off - prior_off)
+    presence = steps.kl_weight * reached * presence
+    codes = steps.weighted(reached if published else used)
+    cost = nll.unsqueeze(1)
+    if not published:
+        own = torch.stack(tuple(codes.values())).sum(0)
+        # a step's own presence divergence does not depend on its draw
+        cost = cost + from_here_on(own + presence) - presence
+    cost = cost.detach().expand_as(on)
+    advantage = cost if baseline is None else cost - baseline.detach()
+    terms = {
+        "nll": nll,
+        "kl_presence": presence.sum(1),
+        **{name: kl.sum(1) for name, kl in codes.items()},
+    }
+    terms["score"] = (advantage * torch.where(drawn, on, off) * reached).sum(1)
+    if baseline is not None:
+        terms["baseline"] = ((baseline - cost).square() * reached).sum(1)
+    return terms
+
+
+def from_here_on(cost: Float[Tensor, "batch steps"]) -> Float[Tensor, "batch steps"]:
+    """For each step the sum of its cost and of all later ones."""
+    return cost.flip(1).cumsum(1).flip(1)
+
+
+def concrete(
+    steps: Steps, uniform: Float[Tensor, "batch steps"], temperature: float = 1.0
+) -> dict[str, Float[Tensor, " batch"]]:
+    """Presence relaxed to (0, 1) (Maddison et al., 2017, appendix: BinConcrete), drawn
+    by `uniform`; objects are there in part.
+
+    The divergence of the count needs no draw and is exact, so only the picture and the
+    codes' cost are of the relaxed model.
+    Raises ValueError for a temperature that is not positive, and where the shapes do
+    not agree.
+    """
+    check_temperature(temperature)
+    uniform = checks.shaped(
+        "uniform", checks.as_tensor("uniform", uniform), steps.logits.shape
+    )
+    on, off = presence_log_probs(steps.logits, steps.floor)
+    # the noise in float32 at least: in half precision a number just below 1 is 1
+    noise = torch.logit(
+        uniform.to(torch.promote_types(uniform.dtype, torch.float32)), eps=1e-6
+    ).to(on)
+    used = torch.sigmoid((on - off + noise) / temperature).cumprod(1)
+    codes = {name: kl.sum(1) for name, kl in steps.weighted(used).items()}
+    return {
+        "nll": steps.nll(used.unsqueeze(1)).squeeze(1),
+        "kl_presence": steps.kl_presence(),
+        **codes,
+    }
