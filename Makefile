@@ -13,6 +13,7 @@ INPUTS  := _config.yml _toc.yml CHANGELOG.md CITATION.cff pyproject.toml $(shell
              ! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*' ! -name '.*' 2>/dev/null | sed 's/ /\\ /g')
 # Each worker takes a run of neighbouring tests, which share what their file prepares; who is done takes over from who is not.
 PYTEST  := $(BIN)/python -m pytest --dist worksteal
+TESTS   := tests/notebooks tests/unit tests/site
 PIP     := $(BIN)/python -m pip --disable-pip-version-check
 # Of the files of an environment, for `find`: none that venv itself and its pip write.
 NOT_OURS := ! -path '.venv/bin/*' $(foreach name,pyvenv.cfg .gitignore lib64 distutils-precedence.pth,! -name '$(name)') \
@@ -87,9 +88,12 @@ $(SITE): $(STAMP) $(INPUTS)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -c '$(BUILDER)' build -W -n --keep-going -q . || { rm -f $@; exit 1; }
 	@touch $@
 
-# More workers than two cores have: half of its time a test of the site waits for a browser, and others go on.
+# More workers than two cores have: half of its time a test of the site waits for a browser, and others go on. What fails
+# beside others is run once more alone, on a machine that is not busy: a fault of the book fails there too.
 test: lint book ## lint, then all tests: units, notebooks (smoke and read), the built site
-	$(PYTEST) -n 4 tests/notebooks tests/unit tests/site
+	@echo "$(PYTEST) -n 4 $(TESTS)"; $(PYTEST) -n 4 $(TESTS); code=$$?; test $$code = 1 || exit $$code; \
+	echo "Once more, alone, what failed beside others:"; \
+	$(PYTEST) --last-failed --last-failed-no-failures none $(TESTS)
 
 colab: ## run all notebooks in smoke, or CHAPTER=01, with Colab's versions, in .venv-colab (about 6 GB)
 	@"$(PYTHON)" tests/colab/run.py $(CHAPTER)
@@ -98,7 +102,7 @@ coverage: $(STAMP) ## run the units and the notebooks, and print which lines of 
 	@rm -f .coverage .coverage.*
 	$(PYTEST) -n 2 --cov --cov-report=term tests/unit tests/notebooks
 
-execute: $(STAMP) ## run all notebooks, or CHAPTER=01, and keep their outputs
+execute: $(STAMP) ## run all notebooks, or CHAPTER=01 and its companion, and keep their outputs
 	$(BIN)/python -m latentbook execute $(CHAPTER) --profile $(PROFILE) $(if $(DATA),--data "$(DATA)")
 
 serve: port-is-free book ## build, then serve the site on PORT (8000)

@@ -84,8 +84,8 @@ LABELS = {
     "iwae_100": "bound of 100 draws, nats",
 }
 FIRST = {  # the metrics that are shown first, beside variant, seeds and failed: what a chapter argues with
-    "primer": ("bce", "kl", "active_units", "follows_code", "z_probe_linear"),
-    "mix-and-match": ("one_sample_bce", "best_of_18_bce", "kl", "agreement", "pairwise_l2"),
+    "primer": ("bce_and_kl", "kl", "listening_z", "follows_alone", "z_probe_linear"),
+    "mix-and-match": ("agreement", "pairwise_l2", "best_of_18_bce", "bce_and_kl", "listening_z"),
     "conditional-vae": ("bce", "kl", "accuracy", "asked_agreement", "other_label_wins"),
     "multi-level-vae": ("bce", "follows_class_k1", "follows_class_k10", "follows_style", "slant_kept"),
     "spatial-transformer": ("agreement", "centre_error", "scale_error", "missed_share", "canvas_agreement"),

@@ -64,7 +64,14 @@ window.latentbookReserve = (div) => {
 };
 </script>
 """
+FOLD = re.compile(r'<summary>(?=\s*<span class="toctree-toggle")')
+BELOW = "The companion of this chapter"
 FONT_RULES = re.compile(r"/\*!\s*\* Font Awesome Free.*?\*/|@font-face\{[^}]*Awesome[^}]*\}", re.DOTALL)
+
+
+def name_folds(page: str) -> str:
+    """What opens the pages below a chapter in the sidebar is a drawing alone: say what it does to those who listen."""
+    return FOLD.sub(rf'<summary aria-label="{BELOW}">', page)
 
 
 class Pages:
@@ -79,6 +86,7 @@ class Pages:
         """The HTML of a page, by its name without suffix; writes the files that it needs beside it."""
         up = "../" * name.count("/")
         page = draw_icons(page)
+        page = name_folds(page)
         page = leave_out(page)
         page = self.figures(page, name, up)
         page = FORMULA.sub(self.formula, page)

@@ -7,6 +7,7 @@ DRAWN = {  # 16 by 16, drawn with a line of 1.5 in the colour of the text
     "angle-right": "m6 3 5 5-5 5",
     "arrow-up": "M8 14V2.5M3 7.5l5-5 5 5",
     "bars": "M2 3.5h12M2 8h12M2 12.5h12",
+    "chevron-down": "m3 6 5 5 5-5",
     "circle-half-stroke": "M8 1.75a6.25 6.25 0 1 0 0 12.5a6.25 6.25 0 1 0 0-12.5M8 2v12M10 3v10M12 4.5v7",
     "download": "M8 1.75v8.5M4.5 7 8 10.5 11.5 7M2 11v3h12v-3",
     "expand": "M2 5.5V2h3.5M10.5 2H14v3.5M14 10.5V14h-3.5M5.5 14H2v-3.5",

@@ -47,7 +47,7 @@ examples:
   python -m latentbook choices --table                           how hyper-parameters were chosen, on validation digits
   python -m latentbook listening primer                          what another image's code costs a shipped state
   python -m latentbook score mix-and-match FILE.safetensors      score a published checkpoint by the book's own judge
-  python -m latentbook execute 01                                run a chapter's notebook and keep its outputs
+  python -m latentbook execute 01                                run a chapter and its companion, keep their outputs
   python -m latentbook export --output models                    the models as the page's engine reads them
   python -m latentbook numbers --check                           do the texts agree with the results?
 
@@ -58,6 +58,7 @@ exit codes:
 
 MEANINGS = {"matmul_share": " of this machine's matrix-product peak, over our whole step"}  # after a bench's number
 SWALLOWING = ("numpy", "torch")  # modules in whose import Ctrl-C may be lost
+CHAPTERS = "such as 01, a chapter and its companion, or one file's name (default: all)"
 MOST_SEEDS = 1000  # of one command
 LARGEST_SEED = 2**31 - 1
 
@@ -199,7 +200,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--check", action="store_true", help="change nothing; tell what does not agree")
 
     sub = command(execute, "execute", "run notebooks and keep their outputs")
-    sub.add_argument("chapters", nargs="*", metavar="CHAPTER", help="such as 01 (default: all)")
+    sub.add_argument("chapters", nargs="*", metavar="CHAPTER", help=CHAPTERS)
     sub.add_argument("--profile", choices=PROFILES, default="full", help="default: full")
     sub.add_argument("--allow-offline", action="store_true", help="try a full run without MNIST, kept elsewhere")
     on_data(sub)
@@ -208,7 +209,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--output", type=named, default="_build/book.pdf", metavar="FILE", help="default: _build/book.pdf")
 
     sub = command(sync, "sync", "copy edits of the text into the executed notebooks")
-    sub.add_argument("chapters", nargs="*", metavar="CHAPTER", help="such as 01 (default: all)")
+    sub.add_argument("chapters", nargs="*", metavar="CHAPTER", help=CHAPTERS)
     sub = command(tidy, "tidy", "lay out the code in the notebooks' sources")
     sub.add_argument("--check", action="store_true", help="change nothing; exit 1 where something would change")
     command(reserve, "reserve", "measure the room that the site keeps for figures and formulas")

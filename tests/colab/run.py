@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,27 +179,38 @@ def colabs_python() -> None:
     )
 
 
+def chosen(folder: Path, chapters: Sequence[str]) -> list[Path]:
+    """The executed notebooks of some chapters, each before its companion: by number those of both, by name one alone.
+
+    None named: all. Raises ValueError for one that does not exist.
+    """
+    found = sorted(folder.glob("[0-9][0-9]-*.ipynb"), key=lambda path: path.stem)
+    asked = {chapter: Path(chapter).name.split(".")[0].zfill(2) for chapter in chapters}
+    known = {name for path in found for name in (path.stem[:2], path.stem)}
+    if unknown := [chapter for chapter, name in asked.items() if name not in known]:
+        there = ", ".join(path.stem for path in found) or "none"
+        raise ValueError(f"no chapter {', '.join(unknown)}; there are: {there}")
+    return [path for path in found if not asked or {path.stem[:2], path.stem} & set(asked.values())]
+
+
 def main() -> None:
     """Make the environment, install, run; the exit status is 1 if a notebook fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("chapters", nargs="*", help="01 02 ...; all if none is given")
-    chapters = {chapter.zfill(2) for chapter in parser.parse_args().chapters}
-    notebooks = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))}
-    if unknown := chapters - notebooks.keys():
-        sys.exit(f"no chapter {', '.join(sorted(unknown))}; there are: {', '.join(notebooks) or 'none'}")
+    parser.add_argument("chapters", nargs="*", help="01 02 ..., or files' names; all if none is given")
+    try:
+        notebooks = chosen(ROOT / "notebooks", parser.parse_args().chapters)
+    except ValueError as error:
+        sys.exit(str(error))
     colabs_python()
     listed, runtime = versions(LIST.read_text(encoding="utf-8")), Runtime(PLACE)
     with tempfile.TemporaryDirectory() as folder:
         library = copied(Path(folder))
         install(runtime, library, make(runtime, library, listed), listed)
     failed = False
-    for chapter in sorted(chapters or notebooks):
+    for notebook in notebooks:
         start = time.perf_counter()
-        wrong = run(runtime, notebooks[chapter])
-        print(
-            f"{notebooks[chapter].name}: {'FAILED' if wrong else 'runs'} ({time.perf_counter() - start:.0f} s)",
-            flush=True,
-        )
+        wrong = run(runtime, notebook)
+        print(f"{notebook.name}: {'FAILED' if wrong else 'runs'} ({time.perf_counter() - start:.0f} s)", flush=True)
         print(wrong, end="\n" if wrong else "", flush=True)
         failed |= bool(wrong)
     sys.exit(failed)

@@ -87,7 +87,7 @@ def run(source: Path, folder: Path, profile: str = "smoke") -> subprocess.Comple
         "IPYTHONDIR": str(startup.parents[1]),
         "TQDM_DISABLE": "1",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(hook),
+        "PYTHONPATH": os.pathsep.join([str(hook), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax"]
     command += [

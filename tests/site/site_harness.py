@@ -411,6 +411,11 @@ def listed_pages() -> list[str]:
     return [f"{path.removesuffix('.ipynb')}.html" for path in listed]
 
 
+def is_companion(page: str | Path) -> bool:
+    """Whether a page, or its source, is the companion of a chapter."""
+    return Path(page).stem.endswith("-experiments")
+
+
 def broken_links(built: Path, page: str) -> list[str]:
     """Local links of a page that lead to no file, or to no anchor in it."""
     base = f"http://site/{page}"

@@ -59,6 +59,21 @@ def test_the_themes_buttons_still_work(visit):
     assert page.locator("button.copybtn").count() > 5
 
 
+def test_a_companion_is_found_below_its_chapter_in_the_sidebar(visit):
+    companion = next(path for path in harness.listed_pages() if harness.is_companion(path))
+    chapter = companion.replace("-experiments", "").split("/")[1]
+    page = visit(companion.replace("-experiments", ""))
+    link = page.locator(f'.bd-sidebar-primary a[href="{companion.split("/")[1]}"]')
+    assert link.is_visible()  # where its chapter is read
+    page = visit("book/notation.html")
+    item = page.locator(".bd-sidebar-primary li").filter(has=page.locator(f'> a[href$="{chapter}"]'))
+    fold = item.get_by_label(light.BELOW)
+    assert not item.locator("li a").is_visible()
+    fold.focus()
+    page.keyboard.press("Enter")
+    assert item.locator("li a").is_visible()
+
+
 def test_the_search_finds(visit):
     page = visit("search.html?q=decoder")
     assert page.locator("#search-results li").first.inner_text()

@@ -77,8 +77,23 @@ def test_the_address_of_the_repository_is_the_projects():
 def test_the_front_page_asks_the_question_and_leads_to_every_chapter(visit):
     article = visit("book/index.html").locator("article")
     assert "When does a decoder listen to a latent, and when does it ignore it?" in article.inner_text()
-    for chapter in sorted((harness.ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb")):
+    chapters = sorted((harness.ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
+    for chapter in (path for path in chapters if not harness.is_companion(path)):
         assert article.locator(f'a[href$="{chapter.stem}.html"]').count() >= 1
+
+
+def test_a_companion_comes_right_after_its_chapter_and_both_lead_to_each_other(built):
+    for companion in (path for path in harness.listed_pages() if harness.is_companion(path)):
+        chapter = companion.replace("-experiments", "")
+        following, before = (
+            re.search(rf'<a\s+class="{which}"\s+href="([^"]+)"', (built / page).read_text(encoding="utf-8"))[1]
+            for which, page in (("right-next", chapter), ("left-prev", companion))
+        )
+        assert (following, before) == (companion.split("/")[1], chapter.split("/")[1])
+        assert (
+            f'href="{chapter.split("/")[1]}"'
+            in re.search(r"<article\b.*?</article>", (built / companion).read_text(encoding="utf-8"), re.DOTALL)[0]
+        ), f"{companion}: its introduction names its chapter"
 
 
 @pytest.mark.parametrize("how", [{}, {"dark": True}, {"phone": True, "touch": True}], ids=["light", "dark", "phone"])

@@ -19,7 +19,8 @@ CHAPTERS = {  # and the most sheets each may take, code folded; 25 where one is 
     "notebooks/04-spatial-transformer.html": 25,
     "notebooks/05-attend-infer-repeat.html": 30,
 }
-OTHERS = ["book/index.html", "book/notation.html", "book/bibliography.html"]
+COMPANIONS = [path for path in harness.listed_pages() if harness.is_companion(path)]
+OTHERS = ["book/index.html", "book/notation.html", "book/bibliography.html", *COMPANIONS]
 
 # Elements of the text that hold more than they show, or whose text leaves the sheet.
 CUT = """() => {

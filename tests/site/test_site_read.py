@@ -13,8 +13,9 @@ from test_site_phone import SMALL, TARGET
 from latentbook.authoring import reserve, site_bench
 from latentbook.authoring.site import served
 
-CHAPTERS = [path for path in harness.listed_pages() if path.startswith("notebooks/")]
-FIGURES = ["book/index.html", *CHAPTERS[1:]]  # where figures stand, whose room depends on the screen
+NOTEBOOKS = [path for path in harness.listed_pages() if path.startswith("notebooks/")]
+CHAPTERS = [path for path in NOTEBOOKS if not harness.is_companion(path)]
+FIGURES = ["book/index.html", *CHAPTERS]  # where figures stand, whose room depends on the screen
 PAGES = [*harness.listed_pages(), "genindex.html", "search.html"]
 HEIGHTS = "[...document.querySelectorAll('div.lb-static')].map((div) => div.offsetHeight)"
 MOST = {"text": 350_000, "figure": 600_000, "shift": 0.05, "growth": 8}  # bytes gzipped, bytes, a share, pixels
@@ -122,7 +123,7 @@ def test_a_page_that_moves_grows_weighs_and_is_too_wide_is_found(browser, built,
     assert list(dict.fromkeys(kinds)) == ["bytes", "moves", "grows", "wide"] and kinds.count("grows") == 2  # figures
 
 
-@pytest.mark.parametrize("path", CHAPTERS)
+@pytest.mark.parametrize("path", NOTEBOOKS)
 def test_with_all_folds_open_no_table_is_clipped_and_no_line_of_code_is_cut(visit, path):
     page = visit(path)
     page.evaluate(OPEN_ALL)

@@ -140,3 +140,17 @@ def test_what_runs_a_notebook_is_colabs_own(name):
 def test_the_workflow_runs_the_notebooks_in_colabs_versions_and_make_test_does_not():
     assert re.search(r"run: .*make .*colab$", read(".github/workflows/book.yml"), re.MULTILINE)
     assert "colab" not in re.search(r"^test:.*\n(?:\t.*\n)+", read("Makefile"), re.MULTILINE)[0]
+
+
+def test_a_number_stands_for_a_chapter_and_its_companion(tmp_path):
+    for name in ("01-try", "01-try-experiments", "02-more"):
+        (tmp_path / f"{name}.ipynb").touch()
+
+    def names(*asked: str) -> list[str]:
+        return [path.stem for path in colab.chosen(tmp_path, asked)]
+
+    assert names() == ["01-try", "01-try-experiments", "02-more"]
+    assert names("1") == names("01") == ["01-try", "01-try-experiments"]
+    assert names("01-try") == ["01-try"] and names("notebooks/01-try-experiments.ipynb") == ["01-try-experiments"]
+    with pytest.raises(ValueError, match="no chapter 4; there are: 01-try, 01-try-experiments, 02-more"):
+        colab.chosen(tmp_path, ["4"])

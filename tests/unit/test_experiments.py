@@ -25,9 +25,10 @@ from latentbook.experiments import (
     spatial_transformer,
 )
 from latentbook.experiments.run import Run, finished, learning_rate
+from latentbook.layers.distributions import DiagonalGaussian
 from latentbook.models.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
-from latentbook.models.vae import VAEConfig
-from latentbook.training.loop import History, load_tensors
+from latentbook.models.vae import VAE, VAEConfig
+from latentbook.training.loop import History, initialise, load_tensors, mean_terms
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,8 @@ def run_small(experiment, variant: str, train: Digits, test: Digits, seed: int =
 ALWAYS = {"posterior_bce", "one_sample_bce", "best_of_18_bce", "pairwise_l2", "agreement"}
 LATENT = {"kl", "active_units"}
 SHARES = {"variance_share_z", "variance_share_mask", "variance_share_interaction"}
+HEARD = {"bce_and_kl", "listening_z", "listening_condition"}
+FITTED = {"mismatch", "kl_fitted_prior", "agreement_fitted_prior"}
 
 
 def expected_names(variant: str) -> set[str]:
@@ -67,7 +70,10 @@ def expected_names(variant: str) -> set[str]:
         return {"agreement", "pixel_mean_bce", "grey_entropy"}
     if variant == "deterministic":
         return ALWAYS
-    return ALWAYS | LATENT | (set() if variant == "alpha-128" else SHARES)
+    if variant == "retrieval":
+        return {"agreement", "any_agreement", "pairwise_l2"}
+    fitted = FITTED if mix_and_match.VARIANTS[variant].model.prior == "standard" else set()
+    return ALWAYS | LATENT | HEARD | fitted | (set() if variant == "alpha-128" else SHARES)
 
 
 @pytest.mark.parametrize("variant", mix_and_match.VARIANTS)
@@ -76,9 +82,11 @@ def test_mix_and_match_variants_run(variant, train, test):
     metrics = result.metrics
     assert expected_names(variant) <= set(metrics)
     assert all(isinstance(value, (int, float)) and math.isfinite(value) for value in metrics.values())
-    assert 0 <= metrics["agreement"] <= 1 and result.seconds > 0 and isinstance(result.model, nn.Module)
-    if variant == "control":
-        assert result.failed is None
+    assert 0 <= metrics["agreement"] <= 1 and result.seconds > 0
+    assert isinstance(result.model, nn.Module) == (variant != "retrieval")  # which needs no model
+    assert ("mismatch" in metrics) == ("mismatch" in expected_names(variant))
+    if variant in ("control", "retrieval"):
+        assert result.failed is None and set(metrics) >= expected_names(variant)
         return
     failed = metrics["posterior_bce"] > mix_and_match.THRESHOLD
     assert (result.failed is not None) == failed and (not failed or "posterior_bce" in result.failed)
@@ -97,8 +105,10 @@ def test_mix_and_match_variants_run(variant, train, test):
 @pytest.mark.parametrize("variant", primer.VARIANTS)
 def test_primer_variants_run(variant, train, test):
     result = run_small(primer, variant, train, test)
-    names = {"bce", "kl", "active_units", "z_probe_linear", "z_probe_shuffled", "pixel_mean_bce"}
+    names = {"bce", "kl", "active_units", "z_probe_linear", "z_probe_shuffled", "pixel_mean_bce", "listening_z"}
     assert names <= set(result.metrics)
+    assert ("follows_alone" in result.metrics) == (variant != "all-neighbours")  # no order makes its images
+    assert result.metrics["bce_and_kl"] == pytest.approx(result.metrics["negative_elbo"], rel=0.05)
     assert all(math.isfinite(value) for value in result.metrics.values())
     assert result.metrics["negative_elbo"] == pytest.approx(result.metrics["bce"] + result.metrics["kl"], rel=1e-6)
     assert (result.seconds > 0) == (variant != "untrained")
@@ -145,10 +155,15 @@ def test_the_variants_are_what_their_names_say():
     )
     for name, config in variants.items():
         if name.startswith("alpha-"):
-            expected = dataclasses.replace(
-                variants["example-mask"], model=MixAndMatchConfig(alpha=int(name[6:])), epochs=20
-            )
-            assert config == expected
+            assert config == dataclasses.replace(variants["retrained"], model=MixAndMatchConfig(alpha=int(name[6:])))
+    retrained = variants["retrained"]
+    for name, changes in {
+        "best": {"prior": "conditional"},
+        "concatenation-retrained": {"mixing": "concatenation"},
+        "concatenation-best": {"prior": "conditional", "mixing": "concatenation"},
+    }.items():  # two by two, and nothing else differs
+        assert variants[name] == dataclasses.replace(retrained, model=MixAndMatchConfig(**changes))
+    assert retrained.kl_weight == 1 and (retrained.kl_midpoint, retrained.kl_slope) == (2500, 0.002)
     original = variants["batch-mask"]
     assert (original.epochs, original.batch_size, original.learning_rate, original.schedule) == (
         50,
@@ -320,6 +335,79 @@ def test_source_shares_tell_the_latent_from_the_mask(test):
     assert mix_and_match.source_shares(model, test, generator) == pytest.approx((0, 1, 0), abs=1e-4)
     beside = MixAndMatch(MixAndMatchConfig(mixing="concatenation"))
     assert mix_and_match.source_shares(beside, test, generator) == (1.0, 0.0, 0.0)
+
+
+def test_a_code_alone_is_decoded_pixel_by_pixel_from_what_was_drawn():
+    """Without true pixels: each mean follows from the draws before it, by the decoder's own logits; the plain model's by z."""
+    model = initialise(lambda: VAE(VAEConfig(teacher_forcing=True)), 0).eval()
+    with torch.no_grad():
+        model.neighbours.weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(3, 16, generator=torch.Generator().manual_seed(1))
+    means = primer.decode_alone(model, z, torch.Generator().manual_seed(2))
+    generator, drawn = torch.Generator().manual_seed(2), torch.empty(3, 784)
+    for pixel in range(784):
+        drawn[:, pixel] = torch.bernoulli(means[:, pixel], generator=generator)
+    torch.testing.assert_close(means, model.decode(z, drawn).sigmoid(), rtol=1e-4, atol=1e-5)
+    plain = initialise(VAE, 0).eval()
+    assert torch.equal(primer.decode_alone(plain, z, generator), plain.decode(z).sigmoid())
+    everything = VAE(VAEConfig(teacher_forcing=True, neighbours="all"))
+    with pytest.raises(ValueError, match="no order in which an image could be made"):
+        primer.decode_alone(everything, z, generator)
+
+
+def test_what_a_code_alone_says_is_judged(monkeypatch, test):
+    """A decoder whose image is its code follows it in all cases, one that paints the same image always in one class's."""
+    flat = test.images.flatten(1)
+    labels = torch.arange(len(test)) % 10
+    monkeypatch.setattr(primer, "decode_alone", lambda model, z, generator: z)
+    monkeypatch.setattr("latentbook.evaluation.judged", lambda images: (images[:, 0, 0, 0] * 10).round().long())
+    codes = flat.clone()
+    codes[:, 0] = labels / 10
+    assert primer.follows_alone(None, codes, labels, 0) == 1.0
+    codes[:, 0] = 0.0
+    assert primer.follows_alone(None, codes, labels, 0) == pytest.approx(0.1)
+
+
+def test_the_neighbours_only_control_has_nothing_to_say():
+    """Its code is priced out of a decoder that is otherwise the same."""
+    only, forced = primer.VARIANTS["neighbours-only"], primer.VARIANTS["teacher-forcing"]
+    assert only == dataclasses.replace(forced, kl_weight=30.0)
+
+
+class Carrier(MixAndMatch):
+    """Its code is the first pixels of the foot, with noise of standard deviation 0.1: all it says is about the condition."""
+
+    def encode(self, data_features, condition_features, mask):
+        mean = 2 * condition_features[:, : self.config.latent_dim]
+        return DiagonalGaussian(mean, torch.full_like(mean, math.log(0.01)))
+
+
+def test_a_fitted_prior_finds_the_mismatch_and_leaves_the_model_alone(train, test):
+    """A code that says nothing but the foot: with the foot given, nearly all of its KL is saved. One that says nothing: none."""
+    model = initialise(lambda: Carrier(MixAndMatchConfig(latent_dim=2)), 0).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    many = dataclasses.replace(train, images=train.images.repeat(20, 1, 1, 1), labels=train.labels.repeat(20))
+    fitted = mix_and_match.fit_prior(model, many, seed=0, epochs=20)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    inner = fitted.completer.state_dict()
+    assert all(torch.equal(inner[name], value) for name, value in before.items())  # batch norm's statistics too
+    carried, left = mean_terms(model, train)["kl"], mean_terms(fitted, train)["kl"]
+    assert carried > 3 and left < 0.5 * carried
+    assert not any(p.requires_grad for n, p in fitted.completer.named_parameters() if not n.startswith("prior_"))
+    metrics = mix_and_match.mismatch_metrics(model, train, test, 0)
+    assert metrics["mismatch"] == pytest.approx(mean_terms(model, test)["kl"] - metrics["kl_fitted_prior"], rel=1e-4)
+    assert 0 <= metrics["agreement_fitted_prior"] <= 1
+
+
+def test_retrieval_returns_the_tops_of_the_nearest_feet(train):
+    """Of training digits themselves the nearest is the digit: with as many completions as copies, the truth itself."""
+    copies = dataclasses.replace(
+        train, images=train.images.repeat_interleave(2, 0), labels=train.labels.repeat_interleave(2)
+    )
+    found = mix_and_match.run_retrieval(mix_and_match.Config(samples=2), copies, train, "cpu")
+    truth = float((evaluation.judged(train.images) == train.labels).float().mean())
+    assert found.metrics["agreement"] == pytest.approx(truth, abs=0.02)
+    assert found.metrics["pairwise_l2"] == pytest.approx(0, abs=0.05) and found.model is None and found.failed is None
 
 
 def test_the_primers_swap_knows_whom_a_picture_follows(monkeypatch, test):

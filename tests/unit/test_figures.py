@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import itertools
 import math
 import re
@@ -387,3 +389,12 @@ def test_curves_and_rows_are_named():
         figures.show_windows(np.zeros((1, 8, 8)), [[2.0, 0.0, 0.0]], {})
     with pytest.raises(ValueError, match="rows must be a dict of names, got a list"):
         air_figures.show_rows([np.zeros((1, 8, 8))])
+
+
+def test_an_excerpt_is_methods_as_they_run_at_the_margin():
+    from latentbook.models import VAE
+
+    code = str(figures.Excerpt(VAE.posterior, VAE.sample))
+    assert code.startswith("def posterior(") and "\n\ndef sample(" in code and "class" not in code
+    assert [node.name for node in ast.parse(code).body] == ["posterior", "sample"]
+    assert all(line.strip() in inspect.getsource(VAE) for line in code.splitlines())

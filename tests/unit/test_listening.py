@@ -211,7 +211,8 @@ MODELS = {
     "conditional VAE": lambda: ConditionalVAE(ConditionalVAEConfig(hidden_dim=8, latent_dim=3)),
     "Multi-Level VAE": lambda: MultiLevelVAE(MultiLevelVAEConfig(hidden_dim=8, style_dim=3, class_dim=2)),
 }
-SOURCES = {"conditional VAE": ["z", "y"], "Multi-Level VAE": ["style", "class"]}
+MIXED = {"Mix-and-Match": ["z", "condition"], "concatenation": ["z", "condition"]}
+SOURCES = MIXED | {"conditional VAE": ["z", "y"], "Multi-Level VAE": ["style", "class"]}
 
 
 @pytest.fixture(scope="module")

@@ -164,6 +164,24 @@ def test_chapters_are_chosen_by_number_or_name(project):
         notebooks.sources(project.root / "notebooks")
 
 
+def test_a_chapters_number_stands_for_its_companion_too_and_a_name_for_one_alone(project):
+    companion, chapter, other = (project(name=name) for name in ("01-try-experiments", "01-try", "02-more"))
+    assert notebooks.sources(project.root) == [chapter, companion, other]  # to be read in this order
+    for number in ("1", "01"):
+        assert notebooks.sources(project.root, [number]) == [chapter, companion]
+    assert notebooks.sources(project.root, ["01-try"]) == [chapter]
+    assert notebooks.sources(project.root, ["notebooks/01-try-experiments.ipynb"]) == [companion]
+    assert [notebooks.is_companion(path) for path in (chapter, companion)] == [False, True]
+    assert notebooks.check(project.root) == [
+        f"{name}.ipynb: not executed; run `make execute CHAPTER={asked}`"  # none that runs another as well
+        for name, asked in (("01-try", "01-try"), ("01-try-experiments",) * 2, ("02-more", "02"))
+    ]
+    chapter.unlink()
+    assert notebooks.check(project.root)[0] == (
+        "01-try-experiments.md: is the companion of no chapter; write 01-try.md or rename it"
+    )
+
+
 def test_edits_of_the_text_are_copied_and_the_outputs_kept(project):
     source = project(cell("x = 1"), "Old text.\n", cell("y = 2"))
     target = executed(source, ([stream("one\n")], [stream("two\n")]))
@@ -402,6 +420,16 @@ def test_the_results_a_notebook_reads_are_those_its_code_names(tmp_path):
     assert notebooks.results_read(notebook, tmp_path)["published"] == before
     (tmp_path / "published.json").write_text(json.dumps({"primer": 2, "air": 2}))
     assert notebooks.results_read(notebook, tmp_path)["published"] != before
+
+
+def test_a_record_beside_the_results_is_read_where_its_module_is_called(tmp_path):
+    (tmp_path / "choices").mkdir()
+    (tmp_path / "choices" / "primer.json").write_text("{}")
+    assert notebooks.results_read(in_cells("random.choices.of(x)", "choices = 1"), tmp_path) == {}
+    before = notebooks.results_read(in_cells("rows = choices.rows()"), tmp_path)
+    assert set(before) == {"choices/primer"}
+    (tmp_path / "choices" / "primer.json").write_text('{"x": 1}')
+    assert notebooks.results_read(in_cells("rows = choices.rows()"), tmp_path) != before
 
 
 def test_the_notebooks_of_the_book_are_in_step_fresh_and_whole(pytestconfig):

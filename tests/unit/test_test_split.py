@@ -23,8 +23,6 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # What still watches test digits, with what takes it off this list. A file that no longer does must be taken off: the test
 # says so. Chapters 02 to 05 make their choices on validation digits when they are rewritten, each by an issue of its own.
 EXEMPT = {
-    "00-variational-autoencoders": "until it is rewritten with validation digits: validation(test_digits)",
-    "01-mix-and-match": "until it is rewritten with validation digits: validation(test_digits)",
     "02-conditional-vae": "by the issue that rewrites it: validation and track_accuracy",
     "03-multi-level-vae": "by the issue that rewrites it: validation",
     "04-spatial-transformer": "by the issue that rewrites it: what its windows are watched on",

@@ -3,6 +3,9 @@
 Each executed notebook says in its metadata under "latentbook" where its outputs come from: data, versions, device,
 seconds, profile, the hash of its code and of the library's that it uses, and the hash of every results file it reads.
 `check` finds what has parted from that since; `sync` copies edits of the text alone, which need no new execution.
+
+A chapter NN-name may have a companion, NN-name-experiments, a notebook like every other. The chapter's number stands for
+both, a file's name for that file alone.
 """
 
 from __future__ import annotations
@@ -54,6 +57,8 @@ CODE_CELL = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 CELL_WIDTH = 76  # characters of code that the page shows without scrolling
+COMPANION = "-experiments"  # how the name of a chapter's companion ends
+RECORDS = ("choices", "listening")  # beside the results, with modules that read them
 FOLDED = {"hide-input", "hide-cell"}  # tags of cells whose code the site folds
 AUTHORED = {
     "objectives"
@@ -65,9 +70,13 @@ class NotebookError(RuntimeError):
 
 
 def sources(root: str | Path = ".", chapters: Sequence[str] = ()) -> list[Path]:
-    """The notebooks' sources, all or those of some chapters (`01`, `1` or a file's name). Raises ValueError for none."""
+    """The notebooks' sources, each chapter before its companion: all, or those that are asked for.
+
+    chapters: numbers (`01`, `1`), which stand for a chapter and its companion, or files' names, which stand for one each.
+    Raises ValueError for one that does not exist, or where there are none at all.
+    """
     folder = Path(root, "notebooks")
-    found = sorted(folder.glob("[0-9][0-9]-*.md"))
+    found = sorted(folder.glob("[0-9][0-9]-*.md"), key=lambda path: path.stem)
     names = {path: (path.stem[:2], path.stem, path.name, f"{path.stem}.ipynb") for path in found}
     asked = {chapter: Path(chapter).name.zfill(2) for chapter in chapters}  # also 4, or a file with its folder
     unknown = [chapter or "''" for chapter, name in asked.items() if not any(name in known for known in names.values())]
@@ -77,6 +86,11 @@ def sources(root: str | Path = ".", chapters: Sequence[str] = ()) -> list[Path]:
         have = ", ".join(path.stem for path in found)
         raise ValueError(f"no chapter {', '.join(unknown)}; there are: {have}")
     return [path for path in found if not asked or set(asked.values()) & set(names[path])]
+
+
+def is_companion(path: str | Path) -> bool:
+    """Whether a notebook's file is the companion of a chapter."""
+    return Path(path).stem.endswith(COMPANION)
 
 
 def execute(
@@ -185,6 +199,9 @@ def check(root: str | Path = ".") -> list[str]:
         if not stray.with_suffix(".md").exists():
             problems.append(f"{stray.name}: has no source; write {stray.stem}.md or remove it")
     for source in sources(root):
+        chapter = source.with_name(source.name.replace(COMPANION, ""))
+        if not chapter.exists():
+            problems.append(f"{source.name}: is the companion of no chapter; write {chapter.name} or rename it")
         target = source.with_suffix(".ipynb")
         found = _problems(source, target) if target.exists() else [f"not executed; {_again(source)}"]
         try:
@@ -271,7 +288,8 @@ def reached(notebook: Any, package: Path = PACKAGE) -> dict[str, set[str]]:
 def results_read(notebook: Any, directory: str | Path | None = None) -> dict[str, str]:
     """{name: sha256} of the results files named in the notebook's code: in quotes, alone or before a slash.
 
-    Of the figures published by others, those of the experiments that are named in the same way.
+    Of the figures published by others, those of the experiments that are named in the same way; of a record beside the
+    results, as `choices/primer`, every file where the code calls its module, as `choices.rows()`.
     """
     code = "\n".join(_code(notebook))
 
@@ -285,7 +303,11 @@ def results_read(notebook: Any, directory: str | Path | None = None) -> dict[str
         return json.dumps({name: every[name] for name in sorted(every) if named(name)}, sort_keys=True).encode()
 
     folder = Path(directory or results.DIRECTORY)
-    return {p.stem: hashlib.sha256(content(p)).hexdigest() for p in sorted(folder.glob("*.json")) if named(p.stem)}
+    found = {p.stem: p for p in sorted(folder.glob("*.json")) if named(p.stem)}
+    for record in RECORDS:
+        if re.search(rf"(?<![\w.]){record}\.\w+\(", code):
+            found |= {f"{record}/{p.stem}": p for p in sorted((folder / record).glob("*.json"))}
+    return {name: hashlib.sha256(content(path)).hexdigest() for name, path in found.items()}
 
 
 def _digits(profile: str, data: str | Path | None, allow_offline: bool, download: bool = False) -> dict[str, str]:
@@ -431,7 +453,9 @@ def _alt(cell: Any) -> str:
 
 
 def _again(source: Path) -> str:
-    return f"run `make execute CHAPTER={source.stem[:2]}`"
+    """What runs this notebook and no other: its number, or its name where a companion shares the number."""
+    alone = len(list(source.parent.glob(f"{source.stem[:2]}-*.md"))) < 2
+    return f"run `make execute CHAPTER={source.stem[:2] if alone else source.stem}`"
 
 
 def _code_cells(notebook: Any) -> list[Any]:

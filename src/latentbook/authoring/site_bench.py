@@ -142,8 +142,10 @@ STROKES = """async (name) => {
   send("pointerup", 0.6, 0.8);
   return times;
 }"""
-PADS = {"contradict": "book/index.html"}  # figures that answer strokes, and where they stand
-# ("complete" answers them as well: it belongs here as soon as a chapter shows it)
+PADS = {  # figures that answer strokes, and where they stand
+    "contradict": "book/index.html",
+    "complete": "notebooks/01-mix-and-match.html",
+}
 
 
 def strokes(browser: Any, address: str, name: str, slow: bool = False) -> float:

@@ -71,13 +71,20 @@ def of_vae(model: VAE, digits: Digits, generator: torch.Generator) -> Inferred:
 
 @inferred.register
 def of_mix_and_match(model: MixAndMatch, digits: Digits, generator: torch.Generator) -> Inferred:
-    """z; the bottom, and with it the condition's features, and the mask are each image's own. Scored on the tops."""
+    """z, the bottom staying; and the bottom as the decoder sees it, z staying. The mask is each image's own throughout.
+
+    Scored on the tops. What another's bottom costs is the less, the more of it z carries already.
+    """
     top, condition = model.split(digits.images)
     features = model.condition_encoder(condition)
     mask = model.mask(len(top), generator=generator, device=top.device)
     posterior = model.encode(model.data_encoder(top), features, mask)
-    source = Source(posterior.sample(generator=generator), lambda z: model.decode(z, features, mask))
-    return Inferred(top, posterior.kl(model.prior(features)).sum(1), {"z": source})
+    z = posterior.sample(generator=generator)
+    sources = {
+        "z": Source(z, lambda other: model.decode(other, features, mask)),
+        "condition": Source(features, lambda other: model.decode(z, other, mask)),
+    }
+    return Inferred(top, posterior.kl(model.prior(features)).sum(1), sources)
 
 
 @inferred.register

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from latentbook import checks, evaluation
 from latentbook.data.digits import Digits, load_digits
+from latentbook.experiments.listening import listening_metrics
 from latentbook.experiments.originals.mix_and_match import plain_steps
-from latentbook.experiments.run import SCHEDULES, Run, finished, train_as
+from latentbook.experiments.run import SCHEDULES, Run, but, finished, train_as
 from latentbook.experiments.states import States
 from latentbook.experiments.timing import compare
 from latentbook.layers.nets import count_parameters, dense, dropout
 from latentbook.models.mix_and_match import Completer, MixAndMatch, MixAndMatchConfig
 from latentbook.schedules import Schedule, logistic
-from latentbook.training.loop import History, TrainingRun, initialise, mean_terms
+from latentbook.training.loop import History, TrainingRun, fit, initialise, mean_terms
 
 THRESHOLD_TEXT = (
     "an exception, a NaN, or a reconstruction no better than the training mean (binary cross-entropy of 140 nats)"
@@ -61,27 +62,31 @@ BATCH_MASK = Config(MixAndMatchConfig(mask_per="batch"))
 EXAMPLE_MASK = Config()
 # 5,000 steps: by then the KL weight stands at 0.99, so both difficulties have come in together
 CURRICULUM = replace(EXAMPLE_MASK, curriculum_steps=5000)
-# What was changed, and what each step bought, stands in the chapter: "the ladder".
-CONDITIONAL = Config(MixAndMatchConfig(prior="conditional"), learning_rate=2e-3, schedule="one-cycle")
-BEST = replace(CONDITIONAL, kl_weight=1.5, kl_midpoint=500, kl_slope=0.01)
 
-# alpha moves the figures far more than the epochs after the 20th do; both ends of the sweep and its middle have the same number
-SWEEP_EPOCHS = 20
+# Models are compared by one recipe, which brings the bound in 15 epochs to where the original's rate needs hundreds. Its
+# peak was chosen by the bound on validation digits (`choices`); the annealing and the KL weight are the original's.
+RETRAINED = Config(epochs=15, learning_rate=8e-3, schedule="one-cycle")
+BEST = but(RETRAINED, prior="conditional")
 
 VARIANTS: dict[str, Config] = {
+    # as published
     "deterministic": Config(deterministic=True),
     "concatenation": Config(MixAndMatchConfig(mixing="concatenation")),
     "batch-mask": BATCH_MASK,
     "example-mask": EXAMPLE_MASK,
     "curriculum": CURRICULUM,
+    # mixing or concatenation, a prior that knows the bottom or one that does not
+    "retrained": RETRAINED,
     "best": BEST,
-    # steps of the ladder from example-mask to best, and the same recipe with concatenation
-    "example-mask-one-cycle": replace(EXAMPLE_MASK, learning_rate=2e-3, schedule="one-cycle"),
-    "conditional-one-cycle": CONDITIONAL,
-    "concatenation-best": replace(BEST, model=MixAndMatchConfig(prior="conditional", mixing="concatenation")),
+    "concatenation-retrained": but(RETRAINED, mixing="concatenation"),
+    "concatenation-best": but(BEST, mixing="concatenation"),
+    # what the task allows
     "control": Config(epochs=20, learning_rate=1e-3, schedule="one-cycle"),
-} | {f"alpha-{alpha}": Config(MixAndMatchConfig(alpha=alpha), epochs=SWEEP_EPOCHS) for alpha in (0, 32, 64, 96, 128)}
-SEEDS = dict.fromkeys(VARIANTS, 5)  # how many the book measures of each, from 0 on
+    "retrieval": Config(),
+} | {f"alpha-{alpha}": but(RETRAINED, alpha=alpha) for alpha in (0, 32, 96, 128)}
+HEADLINE = ("retrained", "best", "concatenation-retrained", "concatenation-best")  # what the chapter compares
+SEEDS = {v: 10 if v in HEADLINE else 5 for v in VARIANTS}  # how many the book measures, from 0 on
+SEEDS |= {"retrieval": 1} | {f"alpha-{alpha}": 3 for alpha in (32, 96, 128)}
 
 
 def build(config: Config, seed: int = 0) -> nn.Module:
@@ -157,10 +162,77 @@ def evaluate(model: nn.Module, config: Config, test: Digits, seed: int) -> dict[
     if not config.deterministic:
         per_unit = kl_per_dimension(model, test, generator)
         metrics |= {"kl": terms["kl"], "active_units": evaluation.active_units(per_unit)}
+        metrics |= listening_metrics(model, test, seed)
         if metrics["pairwise_l2"] > 1e-3:  # at alpha = hidden_dim the samples of one bottom are all the same
             names = ("variance_share_z", "variance_share_mask", "variance_share_interaction")
             metrics |= dict(zip(names, source_shares(model, test.take(slice(0, 500)), generator), strict=True))
     return metrics
+
+
+class FittedPrior(nn.Module):
+    """A trained model, frozen, with a prior p(z | c) fitted to its codes afterwards, in place of N(0, I).
+
+    The prior is the one that `MixAndMatch` has with prior="conditional". What it saves of the KL is a lower bound on the
+    mismatch KL(q(z | c) || p(z)), in which the code of a bottom differs from N(0, I) (Hoffman and Johnson, 2016, given c).
+    """
+
+    def __init__(self, model: MixAndMatch, seed: int = 0):
+        super().__init__()
+        conditional = replace(model.config, prior="conditional")
+        self.completer = initialise(lambda: type(model)(conditional), seed).to(model.mean.weight.device)
+        self.completer.load_state_dict(model.state_dict(), strict=False)
+        for name, parameter in self.completer.named_parameters():
+            parameter.requires_grad_(name.startswith("prior_"))
+
+    def train(self, mode: bool = True) -> FittedPrior:
+        """Only the prior trains, and it has no layer that knows modes: batch norm stays as it was trained."""
+        self.training = mode
+        self.completer.eval()
+        return self
+
+    def loss(self, batch, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """{"kl": [batch]}: KL(q(z | x, c, m) || p(z | c)), nats."""
+        model = self.completer
+        data, condition = model.split(batch.images)
+        with torch.no_grad():
+            features = model.condition_encoder(condition)
+            mask = model.mask(len(data), generator=generator, device=data.device)
+            posterior = model.encode(model.data_encoder(data), features, mask)
+        return {"kl": posterior.kl(model.prior(features)).sum(1)}
+
+
+def fit_prior(model: MixAndMatch, digits: Digits, seed: int, epochs: int = 5) -> FittedPrior:
+    """Fit a prior given the bottom to a trained model's codes of training digits; the model itself is left alone."""
+    fitted = FittedPrior(model, seed)
+    fit(
+        fitted,
+        digits,
+        epochs=epochs,
+        learning_rate=1e-3,
+        seed=seed,
+        device=model.mean.weight.device,
+        progress=False,
+    )
+    return fitted.eval()
+
+
+@torch.no_grad()
+def agreement_of(model: nn.Module, test: Digits, samples: int, seed: int) -> float:
+    """The share of completions, each pasted over its true bottom, that the judge takes for the true digit."""
+    generator, hits = torch.Generator(test.images.device).manual_seed(seed), 0.0
+    for batch in test.batches(1000):
+        _, condition = model.split(batch.images)
+        for top in completions(model, condition, samples, generator).unbind(1):
+            hits += float((evaluation.judged(paste(top, condition)) == batch.labels).float().sum())
+    return hits / (samples * len(test))
+
+
+def mismatch_metrics(model: MixAndMatch, train: Digits, test: Digits, seed: int) -> dict[str, float]:
+    """What an unconditional prior costs a trained model: the nats that a fitted p(z | c) saves, and what samples gain."""
+    fitted = fit_prior(model, train, seed)
+    before, after = mean_terms(model, test, seed)["kl"], mean_terms(fitted, test, seed)["kl"]
+    gained = agreement_of(fitted.completer, test, 4, seed + 1)
+    return {"kl_fitted_prior": after, "mismatch": before - after, "agreement_fitted_prior": gained}
 
 
 @torch.no_grad()
@@ -215,6 +287,27 @@ class BottomClassifier(nn.Module):
         return {"cross_entropy": nn.functional.cross_entropy(logits, batch.labels, reduction="none")}
 
 
+@torch.no_grad()
+def run_retrieval(config: Config, train: Digits, test: Digits, device: str) -> Run:
+    """The reference of diversity: to each test bottom the tops over the nearest training bottoms, as they are.
+
+    No model and no chance: real digits that stand on nearly the same foot.
+    """
+    start, model = time.perf_counter(), MixAndMatch(config.model)
+    tops, bottoms = (part.to(device) for part in model.split(train.images.cpu()))
+    sums = dict.fromkeys(("agreement", "any_agreement", "pairwise_l2"), 0.0)
+    for batch in test.to(device).batches(500):
+        _, condition = model.to(device).split(batch.images)
+        nearest = torch.cdist(condition, bottoms).topk(config.samples, largest=False).indices
+        found = tops[nearest]
+        whole = paste(found, condition.unsqueeze(1).expand(-1, config.samples, -1))
+        hits = evaluation.judged(whole).view(nearest.shape) == batch.labels.unsqueeze(1)
+        sums["agreement"] += float(hits.float().mean(1).sum())
+        sums["any_agreement"] += float(hits.any(1).float().sum())
+        sums["pairwise_l2"] += float(evaluation.pairwise_l2(found).sum())
+    return Run({name: value / len(test) for name, value in sums.items()}, None, time.perf_counter() - start)
+
+
 def run_control(config: Config, seed: int, train: Digits, test: Digits, device: str, progress: bool) -> Run:
     """What the task allows: an ideal sampler's agreement (mean p(true digit | bottom)), and two constants of the data."""
     start = time.perf_counter()
@@ -239,8 +332,12 @@ def run(
     """Train and evaluate one seed of one variant. Its `seconds` are those of the training alone."""
     if variant == "control":
         return run_control(config, seed, train, test, device, progress)
+    if variant == "retrieval":
+        return run_retrieval(config, train, test, device)
     model, history = globals()["train"](config, train, seed, device, progress=progress)
     metrics = evaluate(model, config, test.to(device), seed)
+    if isinstance(model, MixAndMatch) and config.model.prior == "standard":
+        metrics |= mismatch_metrics(model, train, test.to(device), seed)
     failed = f"posterior_bce {metrics['posterior_bce']:.1f}" if metrics["posterior_bce"] > THRESHOLD else None
     return finished(metrics, failed, history, model)
 
@@ -269,6 +366,6 @@ STATES = ("example-mask", "best")  # the variants whose trained state (seed 0) i
 _states = States("mix-and-match", STATES, VARIANTS, train, lambda config: MixAndMatch(MixAndMatchConfig(**config)))
 state_path, save_state, load_state = _states.path, _states.save, _states.load
 # A figure alone runs this one: the rival of example-mask, which differs from it in `mixing` and in nothing else.
-FIGURE_STATES = ("concatenation",)
+FIGURE_STATES = ("concatenation", "concatenation-best")
 _figure_states = States("mix-and-match", FIGURE_STATES, VARIANTS, train, _states.build, bits=8)
 save_figure_state, load_figure_state = _figure_states.save, _figure_states.load

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import as_file, files
 from itertools import cycle
@@ -343,7 +344,7 @@ def draw_completions(
 
 @book_style()
 def front_picture(path: str | FilePath, digits: Digits, columns: int = 12) -> None:
-    """The picture of the README, made anew: completions of six test digits by chapter 01's best model.
+    """The picture of the README, made anew: completions of six test digits by the best of chapter 01.
 
     It is written whole or not at all. Raises ValueError where `digits` has fewer than three of a kind that is shown.
     """
@@ -351,7 +352,7 @@ def front_picture(path: str | FilePath, digits: Digits, columns: int = 12) -> No
 
     columns = checks.count("columns", columns)
     check_writable(path, "the picture")
-    model = mix_and_match.load_state("best")
+    model = mix_and_match.load_figure_state("concatenation-best")
     index = torch.cat([nth_of(digits, label, 2) for label in (0, 2, 3, 4, 6, 7)])
     tops, bottoms = model.split(digits.images[index])
     completed = mix_and_match.completions(model, bottoms, columns, torch.Generator().manual_seed(0))
@@ -488,6 +489,14 @@ class Source:
         return self.code
 
 
+class Excerpt(Source):
+    """Some methods of a class, as they run, without the class around them and so without its margin."""
+
+    def __init__(self, *methods: Any):
+        super().__init__()
+        self.code = "\n\n".join(textwrap.dedent(inspect.getsource(each)).rstrip() for each in methods)
+
+
 # Diagrams
 
 
@@ -599,7 +608,7 @@ def draw_vae() -> Figure:
     axes.text(5.75, y + 0.42, "+ noise", fontsize=8, ha="center")
     axes.text(4.3, 0.62, r"KL$(q(z\,|\,x)\,\|\,p(z))$" + "\nwhat the code costs", ha="center", va="center", fontsize=9)
     arrow(axes, (4.3, 1.42), (4.3, 0.98))
-    axes.text(10.1, 0.62, r"$-\log p(x\,|\,z)$" + "\nwhat it is worth", ha="center", va="center", fontsize=9)
+    axes.text(10.1, 0.62, r"$-\log p(x\,|\,z)$" + "\nreconstruction", ha="center", va="center", fontsize=9)
     arrow(axes, (10.3, 1.6), (10.3, 0.98))
     return figure
 

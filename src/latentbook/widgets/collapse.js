@@ -485,8 +485,7 @@ function render({ model, el }) {
       ["mean for sum", { scratch: false, plan: [[0, 1, 0, 1]], steps: 300 }],
     ],
     question: {
-      words: `A trained VAE, and the codes of ${thousands(count)} digits. Now \u03b2, the weight of the KL, goes from 1 to 8, and `
-        + "training goes on. What will the codes do?",
+      words: "Training goes on, with \u03b2 at 8 in place of 1. What will the codes do?",
       options: ["spread out", "stay", "fall to the centre"], right: drift(beta.after.spread / now.spread),
       answer: `The KL of our run fell from ${nats(total(now))} to ${nats(total(beta.after))} in ${beta.steps} steps, and ${cost(beta)}. `
         + "Now drag \u03b2 back.",
@@ -498,10 +497,10 @@ function render({ model, el }) {
   const controls = h("div", { class: "lb-bar lb-controls" }, go, weight);
   el.append(h("figure", { class: "lb-widget lb-collapse", "aria-label": "A VAE that trains in the page" },
     manner.ask, controls, h("div", { class: "lb-board" },
-      h("div", { class: "lb-left" }, h("div", { class: "lb-heading" }, `codes of ${thousands(count)} digits`), plane.element),
+      h("div", { class: "lb-left" }, h("div", { class: "lb-heading" }, `codes of ${thousands(count)} digits`), plane.element, here),
       h("div", { class: "lb-gauges" }, ...gauges.map(({ element }) => element),
         h("div", { class: "lb-control lb-slider lb-scrub" }, h("label", { for: scrubId }, "replay"), scrub, scrubOut)),
-      readout, h("div", { class: "lb-pictures" }, here, ...strips.map(({ element }) => element))),
+      readout, h("div", { class: "lb-pictures" }, ...strips.map(({ element }) => element))),
     manner.row, more, h("figcaption", {}, model.get("caption"))));
 
   const stops = [follow(model, ["scratch", "plan", "steps"], () => {

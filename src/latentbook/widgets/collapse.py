@@ -72,8 +72,8 @@ class CollapseFigure(StaticWidget):
     scratch = traitlets.Bool(False).tag(sync=True)
     point = traitlets.List([0.0, 0.0]).tag(sync=True)
     caption = traitlets.Unicode(
-        "A VAE trains here, on your machine. A large β empties the code; a decoder that sees the pixels before each pixel hardly "
-        "uses it, at a lower loss. Drag β while it trains, and the point to decode it."
+        "A VAE of two latent units trains here, on your machine, on small digits. Four instruments follow it; the replay goes "
+        "back through its steps."
     ).tag(sync=True)
 
     def __init__(self, digits: Digits, *, count: int = 2000, epochs: int = 48, seed: int = 0, **traits: Any) -> None:

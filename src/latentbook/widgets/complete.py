@@ -81,9 +81,8 @@ class CompleteFigure(ModelFigure):
     differences = traitlets.List().tag(sync=True)  # rows of a table: what, and a text for each model
     measured = traitlets.Unicode().tag(sync=True)
     caption = traitlets.Unicode(
-        "Same foot, same noise, same masks: under the published recipe completions drift to other digits. A judge, a separate "
-        "classifier of digits, votes when the pen rests. All three models were trained here. What you write stays in this page; "
-        "only a link that you copy holds it."
+        "Same foot, same noise, same masks for all three. A judge, a separate classifier of digits, votes when the pen rests. "
+        "What you write stays in this page; only a link that you copy holds it."
     ).tag(sync=True)
 
     def __init__(self, *, digit: int = 6, strokes: Any = None, **traits: Any) -> None:

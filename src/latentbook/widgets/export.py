@@ -42,6 +42,7 @@ SHIPPED: dict[str, int | str] = {
     "judge": 16,
     "mix-and-match-best": 8,
     "mix-and-match-concatenation": 8,
+    "mix-and-match-concatenation-best": 8,
     "mix-and-match-example-mask": 8,
     "multi-level-vae-mended": 8,
     "multi-level-vae-reproduction-short": 8,

@@ -13,7 +13,7 @@ import torch
 from latentbook import checks
 from latentbook.data.scenes import draw_strokes
 
-Strokes = Sequence[Sequence[Sequence[float]]]
+Strokes = Sequence[Any]  # of strokes: lists, arrays or tensors of points (x, y)
 # The width of MNIST's strokes: twice an image's ink over the length of its outline (the sum over pixels of the gradient's
 # length). Over the 60,000 training images its median is 2.36 pixels and its mean 2.45; this pen gives the sample digits 2.39.
 PEN = 2.5
@@ -33,7 +33,8 @@ def rasterise(strokes: Strokes, size: int = 28, width: float = PEN) -> np.ndarra
     without points, points that are not two finite numbers of at most a million, and a size or a width that cannot be.
     """
     lines, size, width = _points(strokes), *_pen(size, width)
-    return draw_strokes([line.repeat(2, 0) if len(line) == 1 else line for line in lines], size, width)[0, 0].numpy()
+    drawn = [[*map(tuple, (line.repeat(2, 0) if len(line) == 1 else line).tolist())] for line in lines]
+    return draw_strokes(drawn, size, width)[0, 0].numpy()
 
 
 def centred(strokes: Strokes, size: int = 28, width: float = PEN) -> list[list[list[float]]]:
