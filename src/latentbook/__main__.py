@@ -288,7 +288,7 @@ def weights(options: argparse.Namespace) -> int:
     if not hasattr(module, "STATES"):
         having = ", ".join(name for name, other in EXPERIMENTS.items() if hasattr(other, "STATES"))
         raise ValueError(f"{options.experiment} ships no trained state; those that do: {having}")
-    of_figures = getattr(module, "FIGURE_STATES", ())  # which no chapter loads
+    of_figures = getattr(module, "FIGURE_STATES", ())  # stored in fewer bits
     every = (*module.STATES, *of_figures)
     if unknown := [name for name in options.variants if name not in every]:
         shipped = ", ".join(every)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
+from latentbook.authoring.notebooks import is_companion  # noqa: F401 (tests ask the harness)
 from latentbook.authoring.site import Quiet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -409,11 +410,6 @@ def listed_pages() -> list[str]:
     """The pages of the table of contents, whether built or not: a parametrized test is told of them before the build."""
     listed = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
     return [f"{path.removesuffix('.ipynb')}.html" for path in listed]
-
-
-def is_companion(page: str | Path) -> bool:
-    """Whether a page, or its source, is the companion of a chapter."""
-    return Path(page).stem.endswith("-experiments")
 
 
 def broken_links(built: Path, page: str) -> list[str]:

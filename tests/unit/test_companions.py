@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from unit_harness import MYST_HEAD
 
 from latentbook.authoring import notebooks
 
@@ -136,14 +137,9 @@ def test_a_companion_is_listed_under_its_chapter(source):
     assert chapters[chapter].get("sections") == [{"file": f"notebooks/{source.stem}.ipynb"}]
 
 
-HEAD = """\
----
-jupytext:
-  formats: ipynb,md:myst
-  text_representation: {extension: .md, format_name: myst}
-kernelspec: {display_name: Python 3, language: python, name: python3}
----
-
+HEAD = (
+    MYST_HEAD
+    + """
 # Experiments
 
 These stand behind [chapter 01](01-try.ipynb). Each is short.
@@ -155,6 +151,7 @@ import torch
 ```
 
 """
+)
 TABLE = "```{code-cell} ipython3\n:tags: [hide-input]\n\nfigures.Table(['a'], [])\n```\n\n"
 FIGURE = "```{code-cell} ipython3\n---\nmystnb:\n  image:\n    alt: A line.\ntags: [hide-input]\n---\nfigure = draw()\n```\n\n"
 QUESTION, ANSWER = "## Is it so?\n\n", "**Yes.** It is.\n\n"

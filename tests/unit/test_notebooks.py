@@ -12,18 +12,11 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
+from unit_harness import MYST_HEAD
 
 from latentbook.authoring import notebooks
 from latentbook.experiments import results
 
-HEAD = """\
----
-jupytext:
-  formats: ipynb,md:myst
-  text_representation: {extension: .md, format_name: myst}
-kernelspec: {display_name: Python 3, language: python, name: python3}
----
-"""
 PNG = base64.b64encode(b"\x89PNG no picture").decode()
 ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "x", "traceback": []}
 MNIST = {"source": "mnist", "hash": "a" * 64}
@@ -42,7 +35,7 @@ def project(tmp_path, monkeypatch):
 
     def put(*parts, name="01-try"):
         source = tmp_path / "notebooks" / f"{name}.md"
-        source.write_text("\n".join([HEAD, "# Title\n", *parts]), encoding="utf-8")
+        source.write_text("\n".join([MYST_HEAD, "# Title\n", *parts]), encoding="utf-8")
         return source
 
     put.root = tmp_path

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import io
 import sys
 import types
+from pathlib import Path
 
 import ipywidgets
 import matplotlib
@@ -22,10 +24,13 @@ from PIL import Image
 
 from latentbook import widgets
 from latentbook.data.digits import load_digits
+from latentbook.experiments import mix_and_match
 from latentbook.figures import air as air_figures
 from latentbook.figures import diagrams
 from latentbook.figures import plots as figures
 from latentbook.widgets.base import render_png
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -243,6 +248,12 @@ def test_the_picture_of_the_readme_takes_nothing_of_the_readers_settings(tmp_pat
         figures.front_picture(tmp_path / "three.png", digits.take(slice(0, 5)))
     with pytest.raises(IsADirectoryError, match="the picture cannot be written"):
         figures.front_picture(tmp_path, digits)
+
+
+def test_the_picture_of_the_readme_was_made_by_the_state_that_is_shipped():
+    variant, state = Image.open(ROOT / "book" / "completions.png").text["Source"].split()
+    assert variant == "concatenation-best" and "completions.png" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert state == hashlib.sha256(mix_and_match.state_path(variant).read_bytes()).hexdigest()
 
 
 # What a notebook keeps of a widget

@@ -12,6 +12,15 @@ from torch import Tensor, nn
 from latentbook.data.digits import Batch
 from latentbook.training.loop import TrainingRun
 
+MYST_HEAD = """\
+---
+jupytext:
+  formats: ipynb,md:myst
+  text_representation: {extension: .md, format_name: myst}
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+"""  # of a notebook's source
+
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)

@@ -167,14 +167,14 @@ def run(run: Planned, train: Digits, validation: Digits, device: str = "cpu", pr
     model, history = module.train(config, train, run.seed, device, progress=progress)
     finished({}, None, history, model)  # an interrupted training is not measured
     held = validation.to(device)
-    metrics = MEASURES[run.choice.experiment](model, config, held, run.seed) | listening_metrics(model, held, run.seed)
-    return finished(metrics, None, history, model)
+    return finished(MEASURES[run.choice.experiment](model, config, held, run.seed), None, history, model)
 
 
 def of_primer(model: nn.Module, config: primer.Config, validation: Digits, seed: int) -> dict[str, float]:
-    """The two terms of the ELBO and their sum, as the primer's `evaluate` has them."""
+    """The two terms of the ELBO, their sum and listening, as the primer's `evaluate` has them."""
     terms = mean_terms(model, validation, seed)
-    return {"bce": terms["bce"], "kl": terms["kl"], "negative_elbo": terms["bce"] + terms["kl"]}
+    found = {"bce": terms["bce"], "kl": terms["kl"], "negative_elbo": terms["bce"] + terms["kl"]}
+    return found | listening_metrics(model, validation, seed)
 
 
 MEASURES: dict[str, Callable[..., dict[str, float]]] = {"primer": of_primer, "mix-and-match": mix_and_match.evaluate}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import io
 import math
@@ -346,18 +347,21 @@ def draw_completions(
 def front_picture(path: str | FilePath, digits: Digits, columns: int = 12) -> None:
     """The picture of the README, made anew: completions of six test digits by the best of chapter 01.
 
-    It is written whole or not at all. Raises ValueError where `digits` has fewer than three of a kind that is shown.
+    It is written whole or not at all; a PNG says by the hash of which state it was made. Raises ValueError where `digits`
+    has fewer than three of a kind that is shown.
     """
     from latentbook.experiments import mix_and_match
 
-    columns = checks.count("columns", columns)
+    columns, variant = checks.count("columns", columns), "concatenation-best"
     check_writable(path, "the picture")
-    model = mix_and_match.load_figure_state("concatenation-best")
+    model = mix_and_match.load_figure_state(variant)
     index = torch.cat([nth_of(digits, label, 2) for label in (0, 2, 3, 4, 6, 7)])
     tops, bottoms = model.split(digits.images[index])
     completed = mix_and_match.completions(model, bottoms, columns, torch.Generator().manual_seed(0))
     figure, out = completions_grid(torch.cat((tops, bottoms), 1), bottoms, completed), io.BytesIO()
-    figure.savefig(out, dpi=150, format=FilePath(path).suffix.removeprefix(".") or "png")
+    kind = FilePath(path).suffix.removeprefix(".") or "png"
+    state = hashlib.sha256(mix_and_match.state_path(variant).read_bytes()).hexdigest()
+    figure.savefig(out, dpi=150, format=kind, metadata={"Source": f"{variant} {state}"} if kind == "png" else None)
     plt.close(figure)
     write_whole(path, out.getvalue())
 
