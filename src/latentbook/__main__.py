@@ -172,7 +172,9 @@ def parser() -> argparse.ArgumentParser:
     on_data(sub)
 
     sub = command(choices, "choices", "choose hyper-parameters again, on validation digits")
-    sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="primer, mix-and-match (default: both)")
+    sub.add_argument(
+        "experiments", nargs="*", metavar="EXPERIMENT", help="primer, mix-and-match, conditional-vae (default: all)"
+    )
     sub.add_argument("--seeds", type=seeds, metavar="0-2", help="of every point (default: 0-2)")
     sub.add_argument("--table", action="store_true", help="train nothing; print the table of what is recorded")
     sub.add_argument("--results", type=named, metavar="DIR", help="record there instead of in the book's record")

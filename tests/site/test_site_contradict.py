@@ -65,7 +65,7 @@ def test_the_question_comes_first_and_its_answer_is_what_is_drawn(visit):
     assert (
         question.inner_text()
         .rstrip()
-        .endswith("No. The published recipe draws a 3, the fixed recipe a 7. Now write your own.")
+        .endswith("No. The tutorial's model draws a 3, the fixed model a 7. Now write your own.")
     )
     assert not figure.find(".lb-panel").first.evaluate("panel => panel.inert") and shows(figure) == [3, 7, 3, 7]
 

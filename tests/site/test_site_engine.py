@@ -365,7 +365,7 @@ def test_what_does_not_fit_is_refused_in_words(lab):
         "engine.productOfExperts([])": "a product needs at least one expert, got none",
         "new engine.VAETrainer({ images: new Uint8Array(10) })": "images must hold 196 numbers each, got 10 in all",
     }
-    packed = base64.b64encode(export.shipped_model("conditional-vae-original-all-data")).decode()
+    packed = base64.b64encode(export.shipped_model("conditional-vae-retrained")).decode()
     for code, message in tries.items():
         function = f"""async (packed) => {{
             const model = engine.model(await inflate(packed));
@@ -693,7 +693,7 @@ def test_every_model_answers_from_a_worker(fresh):
     """The Worker's script holds all that a model uses."""
     calls = {
         "judge": "'judge', x(784)",
-        "conditional-vae-mended": "'decode', x(20), 3",
+        "conditional-vae-fixed": "'decode', x(20), 3",
         "mix-and-match-best": "'prior', x(284)",
         "multi-level-vae-mended": "'encode', x(784)",
         "spatial-transformer-reader": "'window', x(1600)",

@@ -109,7 +109,7 @@ def test_the_front_pages_window_follows_the_hand(visit, how):
 
 def test_the_front_page_has_a_picture_where_no_script_runs(visit):
     stills = visit("book/index.html", scripts=False, phone=True).locator("figure.lb-still")
-    for still, says in zip(stills.all(), ("the published recipe draws a 3", "a window with scale 2"), strict=True):
+    for still, says in zip(stills.all(), ("the tutorial's model draws a 3", "a window with scale 2"), strict=True):
         assert still.locator("img").is_visible() and still.locator("figcaption").is_visible()
         assert says in still.locator("img").get_attribute("alt")
 

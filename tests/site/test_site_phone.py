@@ -10,6 +10,7 @@ FIGURES = {
     "mixing": "notebooks/01-mix-and-match.html",
     "strips": "notebooks/02-conditional-vae.html",
     "relabel": "notebooks/02-conditional-vae.html",
+    "steer": "notebooks/02-conditional-vae.html",
     "evidence": "notebooks/03-multi-level-vae.html",
     "landscape": "notebooks/04-spatial-transformer.html",
     "repeat": "notebooks/05-attend-infer-repeat.html",

@@ -14,7 +14,7 @@ PAPER = {"width": 673, "height": 990}  # what A4 leaves between the margins of p
 CHAPTERS = {  # and the most sheets each may take, code folded; 25 where one is shortened
     "notebooks/00-variational-autoencoders.html": 25,
     "notebooks/01-mix-and-match.html": 25,
-    "notebooks/02-conditional-vae.html": 36,
+    "notebooks/02-conditional-vae.html": 25,
     "notebooks/03-multi-level-vae.html": 37,
     "notebooks/04-spatial-transformer.html": 25,
     "notebooks/05-attend-infer-repeat.html": 30,

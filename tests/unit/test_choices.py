@@ -8,8 +8,9 @@ import pytest
 
 from latentbook.data import digits as digits_module
 from latentbook.data import load_digits
-from latentbook.experiments import EXPERIMENTS, choices, primer, results
+from latentbook.experiments import EXPERIMENTS, choices, conditional_vae, primer, results
 from latentbook.experiments.choices import CHOICES, CRITERIA, Choice, Criterion, beaten_by, planned, table, verdict
+from latentbook.experiments.run import but
 
 TOY = Choice(
     "primer",
@@ -27,16 +28,23 @@ def toy(monkeypatch):
     monkeypatch.setattr(choices, "CHOICES", (TOY,))
 
 
-MEANT_FOR = {"primer": "kl-weight-1", "mix-and-match": "best"}  # the variant that trains by what was chosen
+# the variant that trains by what was chosen, by the choice's name, its base or its experiment
+MEANT_FOR = {
+    "primer": "kl-weight-1",
+    "mix-and-match": "best",
+    "fixed, 8 epochs": "fixed",
+}
 
 
 def test_every_choice_takes_what_the_book_takes():
     """The variant has the field as it was taken; the base has it as it was before, and so has every other choice's point."""
     for choice in CHOICES:
-        own = results.plain(EXPERIMENTS[choice.experiment].VARIANTS[MEANT_FOR[choice.experiment]])
+        meant = next(MEANT_FOR[key] for key in (choice.name, choice.called, choice.experiment) if key in MEANT_FOR)
+        own = results.plain(EXPERIMENTS[choice.experiment].VARIANTS[meant])
+        own |= own["model"]
         taken, before = choice.points[choice.taken], choice.points[choice.before]
         assert {field: own[field] for field in taken} == dict(taken), choice.name
-        assert choice.config(choice.before) == choice.base == replace(choice.base, **before)
+        assert choice.config(choice.before) == choice.base == but(choice.base, **before)
         others = [choice.config(value) for value in choice.points if value != choice.taken]
         assert others and all(other != choice.config(choice.taken) for other in others)
 
@@ -117,6 +125,32 @@ def test_mix_and_match_is_judged_as_in_its_chapter(tmp_path):
         found.metrics
     )
     assert found.seconds > 0
+
+
+def test_the_conditional_vae_is_judged_by_what_its_criteria_name(tmp_path):
+    train, validation = choices.parts(load_digits("train", source="offline"))
+    choice = next(c for c in CHOICES if c.name == "adversary weight")
+    base = replace(choice.base, epochs=1)
+    value = next(v for v in choice.points if v != choice.before)
+    short = choices.Planned(replace(choice, base=base), value, 0)
+    found = choices.run(short, train.take(slice(0, 256)), validation.take(slice(0, 40)), progress=False)
+    assert {criterion.metric for criterion in choice.judged_by} <= set(found.metrics)
+    assert not any("probe" in metric for metric in found.metrics)
+
+
+def test_a_choice_is_judged_by_its_own_criteria_where_it_has_any(toy):
+    assert TOY.judged_by == CRITERIA["primer"]
+    own = (Criterion("accuracy", "accuracy", more_is_better=True),)
+    assert replace(TOY, criteria=own).judged_by == own
+
+
+def test_a_point_may_change_the_model():
+    base = conditional_vae.FEW
+    choice = replace(
+        TOY, base=base, before="1.5", taken="1.5", points={str(r): {"smooth_radius": r} for r in (0.75, 1.5)}
+    )
+    assert [choice.config(value).model.smooth_radius for value in choice.points] == [0.75, 1.5]
+    assert choice.config("1.5") == base
 
 
 # The record, read

@@ -55,7 +55,10 @@ def build(**choices) -> ConditionalVAE:
 # Variants
 
 
-@pytest.mark.parametrize("variant", [name for name, config in VARIANTS.items() if config.epochs])
+TRAINED = [name for name, config in VARIANTS.items() if config.epochs and name != "class-means"]
+
+
+@pytest.mark.parametrize("variant", TRAINED)
 def test_every_variant_trains(variant, train):
     config = small(VARIANTS[variant])
     model, history = conditional_vae.train(config, train, 0, progress=False)
@@ -81,6 +84,26 @@ def test_the_original_is_the_tutorial_and_its_neighbour_differs_in_its_data_alon
     )
     assert (original.classification_weight, original.last_temperature) == (10.0, 0.0)
     assert VARIANTS["original-all-data"] == dataclasses.replace(original, share=1.0)
+
+
+STEPS = {
+    "retrained": ("retrained", {}),
+    "sees-label": ("retrained", {"posterior": "image-and-label", "label": "known", "label_kl": True}),
+    "independent": ("sees-label", {"adversary": True}),
+    "fixed": ("independent", {"recovery": True}),
+    "no-arrow": ("fixed", {"posterior": "image"}),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_compared_is_trained_alike_and_each_step_holds_the_one_before(step):
+    before, choice = STEPS[step]
+    expected = dataclasses.replace(VARIANTS[before], model=dataclasses.replace(VARIANTS[before].model, **choice))
+    assert VARIANTS[step] == expected
+    assert VARIANTS["kl-weight-4"] == dataclasses.replace(VARIANTS["retrained"], kl_weight=4.0)
+    recipe = {"epochs", "batch_size", "learning_rate", "schedule", "probe_examples", "share", "classification_weight"}
+    assert all(getattr(VARIANTS[step], name) == getattr(VARIANTS["retrained"], name) for name in recipe)
+    assert VARIANTS["retrained"].model == dataclasses.replace(ConditionalVAEConfig(), dropout=0.2)
 
 
 LADDER = {
@@ -119,14 +142,12 @@ def test_the_sweeps_differ_from_the_tutorial_in_what_they_are_named_for():
     }
     assert {name: VARIANTS[name] for name in expected} == expected
     assert "hard-1" not in VARIANTS  # it is weight-10
-    for n in (100, 1000, 3000):
+    for n in (100, 1000):
         few = VARIANTS[f"labels-{n}"]
         assert few.labelled == n and few.unlabelled and few.model.label == "known" and few.model.label_kl
         plain_bound = dataclasses.replace(few, model=dataclasses.replace(few.model, smooth_radius=0.0))
-        assert few.model.smooth_radius and VARIANTS[f"labels-{n}-alone"] == dataclasses.replace(
-            plain_bound, unlabelled=False
-        )
-    assert VARIANTS["labels-1000-bound"] == dataclasses.replace(plain_bound, labelled=1000)
+        assert few.model.smooth_radius
+    assert VARIANTS["labels-1000-bound"] == plain_bound
     assert VARIANTS["labels-1000-no-label-kl"] == dataclasses.replace(few, labelled=1000, label_kl_weight=0.0)
     sizes = {(c.model.pixels, c.model.hidden_dim, c.model.latent_dim, c.model.n_classes) for c in VARIANTS.values()}
     assert sizes == {(784, 128, 20, 10)}  # none is helped by its size
@@ -187,6 +208,34 @@ def test_few_labels_alone_are_the_same_ones_without_the_rest(whole):
     alone = conditional_vae.training_set(dataclasses.replace(config, unlabelled=False), whole, 0)
     labelled = both.take(both.labels != UNLABELLED)
     assert torch.equal(alone.images, labelled.images) and torch.equal(alone.labels, labelled.labels)
+
+
+def test_few_labels_are_trained_on_for_equally_many_steps():
+    """On MNIST's numbers."""
+    zeros = Digits(torch.zeros(60_000, 1, 1, 1), torch.arange(60_000) % 10, "offline", "0" * 64, "train")
+    steps = {
+        name: config.epochs * -(-len(conditional_vae.training_set(config, zeros, 0)) // config.batch_size)
+        for name, config in VARIANTS.items()
+        if name.startswith("labels-")
+    }
+    assert len(steps) == 4 and len(set(steps.values())) == 1, steps
+
+
+def test_the_pooled_half_holds_test_digits_and_says_which(whole):
+    test = load_digits("test", source="offline")
+    shown, seen = conditional_vae.pooled_half(whole, test, 0)
+    total = len(whole) + len(test)
+    assert len(shown) == int(0.9 * (total // 2)) and seen.dtype == torch.bool and len(seen) == len(test)
+    assert 0.35 < seen.float().mean() < 0.55
+    both = Digits(
+        torch.cat((whole.images, test.images)), torch.cat((whole.labels, test.labels)), "offline", "", "train"
+    )
+    found = places(shown, both)
+    assert len(set(found)) == len(found) and torch.equal(shown.labels, both.labels[found])
+    assert {place - len(whole) for place in found if place >= len(whole)} == set(seen.nonzero()[:, 0].tolist())
+    expected = counts(both.labels) * 0.45
+    assert ((counts(shown.labels) - expected).abs() <= 2).all()
+    assert not torch.equal(seen, conditional_vae.pooled_half(whole, test, 1)[1])
 
 
 def test_many_labels_are_shown_once(whole):
@@ -263,13 +312,15 @@ def test_temperature_and_weights_reach_the_loss(train, monkeypatch):
     assert given["weights"] == weights
     conditional_vae.train(Config(**named), train, 0)
     assert given["weights"] == {"cross_entropy": 2.0}  # a weight is given to terms that there are
+    conditional_vae.train(Config(bound_weight=0.5, kl_weight=4.0), train, 0)
+    assert given["weights"] == {"bce": 0.5, "kl": 2.0, "cross_entropy": 10.0}
 
 
 def test_every_variant_weights_the_terms_of_its_own_loss(train):
     batch = Batch(train.images[:40], train.labels[:40])
     for name, config in VARIANTS.items():
         terms = conditional_vae.build(config).loss(batch, generator=seeded())
-        assert set(conditional_vae.weights(config)) == set(terms) - {"bce", "kl"}, name
+        assert set(conditional_vae.weights(config)) | {"bce", "kl"} == set(terms), name
 
 
 # Measures on models whose figures are known
@@ -326,13 +377,83 @@ def test_relabelling_tells_who_wins(reader):
     labels = torch.arange(10)
     digits = Digits(sheets(labels), labels, "offline", "0" * 64, "test")
     z = labels.float().unsqueeze(1)
-    assert conditional_vae.relabel(Known(always), digits, z) == pytest.approx((1.0, 0.0))
-    assert conditional_vae.relabel(Known(never), digits, z) == pytest.approx((0.0, 1.0))
-    assert conditional_vae.relabel(Known(even), digits, z) == pytest.approx(
-        (0.5, 0.5)
-    )  # 4 or 5 of the 9 others are even
-    neither = conditional_vae.relabel(Known(never), digits, torch.full((10, 1), 77.0))
-    assert neither == pytest.approx((0.0, 0.0))
+
+    def wins(hears, code=z):
+        tried = conditional_vae.relabel(Known(hears), digits, code)
+        assert tried.asked.shape == tried.seen.shape == (9, 10) and tried.images.shape == (9, 10, 1, 28, 28)
+        assert all(sorted([*tried.asked[:, i].tolist(), i]) == list(range(10)) for i in range(10))
+        return tried.new_wins, tried.old_wins
+
+    assert wins(always) == pytest.approx((1.0, 0.0))
+    assert wins(never) == pytest.approx((0.0, 1.0))
+    assert wins(even) == pytest.approx((0.5, 0.5))  # 4 or 5 of the 9 others are even
+    assert wins(never, torch.full((10, 1), 77.0)) == pytest.approx((0.0, 0.0))
+
+
+def strokes(slants: torch.Tensor, wide: float = 4.0) -> torch.Tensor:
+    """Upright bars that lean by so many pixels a row, as smooth grey."""
+    rows = torch.arange(28).view(1, 28, 1) - 13.5
+    across = torch.arange(28).view(1, 1, 28) - 13.5 + slants.view(-1, 1, 1) * rows
+    return (torch.sigmoid(4 * (wide / 2 - across.abs())) * (rows.abs() < 9)).unsqueeze(1)
+
+
+class Styled(Known):
+    """Draws bars as its codes say: z[:, 0] the class of the source, z[:, 1] the lean; or deaf to z, always upright."""
+
+    def __init__(self, deaf):
+        super().__init__(always)
+        self.deaf = deaf
+
+    def predict(self, images):
+        return torch.arange(len(images)) % 10
+
+    def sample(self, labels, *, z=None, generator=None):
+        return strokes(torch.zeros(len(labels)) if self.deaf else z[:, 1])
+
+
+def test_style_is_kept_by_a_decoder_that_hears_z_and_lost_by_one_that_is_deaf_to_it(monkeypatch):
+    """And a decoder that only hears which class was written keeps nothing, though classes lean by themselves."""
+    n = 200
+    classes = torch.arange(n) % 10
+    own = torch.linspace(-0.4, 0.4, n)[torch.randperm(n, generator=seeded())]
+    lean = 0.05 * classes + own
+    digits = Digits(strokes(lean), classes, "offline", "0" * 64, "test")
+    z = torch.stack((classes.float(), lean), 1)
+    by_class = torch.stack((classes.float(), 0.05 * classes), 1)
+
+    def kept(model, code, obeys=True):
+        tried = conditional_vae.relabel(model, digits, code)
+        tried = dataclasses.replace(tried, seen=tried.asked if obeys else tried.inferred.expand_as(tried.asked))
+        return conditional_vae.style_kept(tried, digits, model.sample(classes, z=code))
+
+    monkeypatch.setattr(evaluation, "judged", lambda images: torch.zeros(len(images), dtype=torch.long))
+    heard, deaf, told = kept(Styled(False), z), kept(Styled(True), z), kept(Styled(False), by_class)
+    assert heard["slant_kept"] > 0.99 and 0.8 < heard["diversity_kept"] < 1.2
+    assert heard["diversity_own"] == pytest.approx(1.0, abs=0.02)  # it reconstructs what was written
+    assert deaf == pytest.approx(dict.fromkeys(deaf, 0.0), abs=1e-6)
+    assert told["slant_kept"] == pytest.approx(0.0, abs=1e-6) and told["diversity_own"] < 0.01
+    nothing = kept(Styled(False), z, obeys=False)  # no drawing shows the digit asked for: nothing is kept
+    assert [nothing[name] for name in ("slant_kept", "thickness_kept", "diversity_kept")] == [0.0] * 3
+
+
+def test_values_less_their_groups_mean():
+    values, groups = torch.tensor([1.0, 3.0, 10.0, 20.0, 30.0]), torch.tensor([7, 7, 2, 2, 9])
+    assert conditional_vae.centred(values, groups).tolist() == [-1.0, 1.0, -5.0, 5.0, 0.0]
+    images = values.view(5, 1, 1, 1).expand(5, 1, 1, 2)
+    assert conditional_vae.scatter(images, groups) == pytest.approx(math.sqrt(2 * (1 + 1 + 25 + 25) / 2))
+    assert conditional_vae.scatter(images[:1], groups[:1]) == 0.0
+
+
+def test_the_mean_digit_obeys_the_judge_and_knows_no_code(whole, test):
+    means = conditional_vae.ClassMeans(whole)
+    drawn = means.sample(torch.tensor([3, 3, 8]), z=normal(3, 4))
+    assert torch.equal(drawn[0], drawn[1]) and drawn.shape == (3, 1, 28, 28)
+    torch.testing.assert_close(drawn[2], whole.images[whole.labels == 8].mean(0))
+    found = conditional_vae.run("class-means", 0, config=VARIANTS["class-means"], train=whole, test=test).metrics
+    assert {found[name] for name in ("slant_kept", "thickness_kept", "diversity_kept", "diversity_own")} == {
+        0.0
+    } or all(abs(found[name]) < 1e-5 for name in ("slant_kept", "thickness_kept", "diversity_kept", "diversity_own"))
+    assert found["other_label_wins"] > found["source_digit_wins"]
 
 
 def test_accuracy_with_and_without_the_noise():
@@ -376,6 +497,12 @@ NAMES = {
     "asked_agreement_shuffled",
     "other_label_wins",
     "source_digit_wins",
+    "slant_kept",
+    "thickness_kept",
+    "diversity_kept",
+    "diversity_own",
+    "listening_z",
+    "listening_y",
     "z_probe_linear",
     "z_probe_mlp",
     "z_probe_shuffled",
@@ -401,7 +528,8 @@ def test_runs_give_their_figures(variant, train, test, quick):
     assert set(metrics) == NAMES and all(math.isfinite(value) for value in metrics.values())
     assert metrics["bce_and_kl"] == metrics["bce"] + metrics["kl"]
     assert isinstance(metrics["active_units"], int) and 0 <= metrics["active_units"] <= 4
-    shares = NAMES - {"bce", "kl", "bce_and_kl", "active_units"}
+    style = {name for name in NAMES if name.endswith(("_kept", "_own"))}
+    shares = NAMES - {"bce", "kl", "bce_and_kl", "active_units", "listening_z", "listening_y"} - style
     assert all(0 <= metrics[name] <= 1 + 1e-6 for name in shares)
     assert metrics["other_label_wins"] + metrics["source_digit_wins"] <= 1 + 1e-6
     assert metrics["accuracy"] == conditional_vae.accuracy(result.model, test)
@@ -410,6 +538,24 @@ def test_runs_give_their_figures(variant, train, test, quick):
         assert result.failed is None
     else:
         assert (result.failed is None) == (metrics["bce"] <= conditional_vae.THRESHOLD)
+
+
+def test_a_pooled_run_tells_the_test_digits_it_was_trained_on_from_the_others(whole, test, quick):
+    result = run("original-pooled", whole, test)
+    _, seen = conditional_vae.pooled_half(whole, test, 0)
+    parts = {"accuracy_seen": seen, "accuracy_unseen": ~seen}
+    assert set(result.metrics) == NAMES | set(parts)
+    for name, part in parts.items():
+        expected = (result.model.predict(test.images) == test.labels)[part].float().mean()
+        assert result.metrics[name] == pytest.approx(float(expected))
+
+
+def test_a_classifier_that_trains_alone_is_not_failed_by_a_decoder_that_does_not(train, test, quick):
+    result = run("labels-100", train, test, bound_weight=0.0, label_kl_weight=0.0)
+    assert result.metrics["bce"] > conditional_vae.THRESHOLD and result.failed is None
+    before = conditional_vae.build(small(VARIANTS["labels-100"]), 0).state_dict()
+    trained = {name for name, value in result.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert trained == {name for name in before if name.startswith("classifier.")}
 
 
 def test_a_seed_repeats_exactly_and_another_does_not(train, test, quick):

@@ -23,7 +23,7 @@ DIAGRAMS = {
     "vae": figures.draw_vae,
     "label as input": lambda: figures.draw_label_flow(False),
     "label as prediction": lambda: figures.draw_label_flow(True),
-    "mended": figures.draw_mended_flow,
+    "fixed": figures.draw_fixed_flow,
     "evidence": diagrams.draw_evidence_flow,
     "evidence, cut": lambda: diagrams.draw_evidence_flow(cut=True),
     "swap": diagrams.draw_swap_flow,
@@ -108,7 +108,7 @@ def dashed(figure) -> list[FancyArrowPatch]:
 
 def test_only_a_predicted_label_lets_the_reconstruction_teach_the_classifier():
     assert dashed(figures.draw_label_flow(False)) == []
-    assert dashed(figures.draw_mended_flow()) == []
+    assert dashed(figures.draw_fixed_flow()) == []
     figure = figures.draw_label_flow(True)
     figure.canvas.draw()
     (back,) = dashed(figure)
@@ -123,7 +123,7 @@ def test_only_a_predicted_label_lets_the_reconstruction_teach_the_classifier():
     [
         ("label as input", {"encoder", "decoder"}),
         ("label as prediction", {"decoder"}),
-        ("mended", {"encoder", "decoder"}),
+        ("fixed", {"encoder", "decoder"}),
     ],
 )
 def test_an_arrow_from_below_leads_to_whom_the_label_is_told(name, told):
@@ -139,14 +139,15 @@ def test_an_arrow_from_below_leads_to_whom_the_label_is_told(name, told):
 
 
 def test_each_diagram_names_the_terms_that_arise():
-    given, predicted, mended = (DIAGRAMS[name]() for name in list(DIAGRAMS)[1:4])
-    for figure in (given, predicted, mended):
+    given, predicted, fixed = (DIAGRAMS[name]() for name in list(DIAGRAMS)[1:4])
+    for figure in (given, predicted, fixed):
         assert "BCE" in said(figure) and "what the code costs" in said(figure)
     assert "cross-entropy" not in said(given) and "Gumbel" not in said(given)
     assert "cross-entropy" in said(predicted) and "Gumbel-softmax" in said(predicted)
     assert "p(y)" not in said(predicted)
-    assert "p(y)" in said(mended) and "Gumbel" not in said(mended)
-    assert r"KL$(q(z | x, y) \| p(z))$" in said(mended)
+    assert "adversary" in said(fixed) and "held fixed" in said(fixed) and "Gumbel" not in said(fixed)
+    assert [f"{k}." in said(fixed) for k in (1, 2, 3)] == [True] * 3
+    assert r"KL$(q(z | x, y) \| p(z))$" in said(fixed)
 
 
 def test_the_evidence_meets_in_one_product_and_the_cut_shows_where_its_gradient_ends():

@@ -87,7 +87,7 @@ DRAWN = {
     "sheet": lambda: figures.sheet(3, 2)[0],
     "draw_vae": figures.draw_vae,
     "draw_label_flow": lambda: figures.draw_label_flow(True),
-    "draw_mended_flow": figures.draw_mended_flow,
+    "draw_fixed_flow": figures.draw_fixed_flow,
     "draw_mixing": lambda: figures.draw_mixing([True, False, True]),
     "draw_spatial_transformer": figures.draw_spatial_transformer,
     "draw_evidence_flow": lambda: diagrams.draw_evidence_flow(True),
@@ -117,6 +117,7 @@ WIDGETS = {
     "RepeatFigure": lambda: widgets.RepeatFigure(
         FOUR[:, 0], WHERE.expand(4, 2, 3), uniform(4, 2) / 4 + 0.7, encoder=WHAT[0], decoder=WHAT[1], output_bias=-1
     ),
+    "SteerFigure": lambda: widgets.SteerFigure(load_digits("test", source="offline"), count=60),
     "StripsFigure": lambda: widgets.StripsFigure(FOUR[:, None], labels=["$a$"], headings=["one"]),
 }  # fmt: skip
 

@@ -21,13 +21,20 @@ PARAMETERS = {"test", "test_digits"}  # of functions that are handed the test sp
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # What still watches test digits, with what takes it off this list. A file that no longer does must be taken off: the test
-# says so. Chapters 02 to 05 make their choices on validation digits when they are rewritten, each by an issue of its own.
+# says so. Chapters 03 to 05 make their choices on validation digits when they are rewritten, each by an issue of its own.
 EXEMPT = {
-    "02-conditional-vae": "by the issue that rewrites it: validation and track_accuracy",
     "03-multi-level-vae": "by the issue that rewrites it: validation",
     "04-spatial-transformer": "by the issue that rewrites it: what its windows are watched on",
     "05-attend-infer-repeat": "by the issue that rewrites it: what its curves count",
     "air": "chapter 05's experiment, by the same issue: Counting(watched)",
+}
+
+
+# A leak that is made on purpose, to be measured: the call, and why.
+ON_PURPOSE = {
+    "conditional_vae": {
+        "globals()['train'](replace(config, share=1.0), leaked, seed, device, progress=progress)": "the tutorial's pooled splits"
+    }
 }
 
 
@@ -145,6 +152,9 @@ def offences(code: str) -> list[str]:
 def test_no_chapter_and_no_experiment_trains_or_watches_on_test_digits():
     found = {path.stem: offences(code_of(path)) for path in [*chapters(), *experiments()]}
     assert len(found) > 15
+    for name, calls in ON_PURPOSE.items():
+        assert set(calls) <= set(found[name]), f"{name} no longer makes this leak: take it off ON_PURPOSE"
+        found[name] = [call for call in found[name] if call not in calls]
     told = "\n".join(f"{name}: {call}" for name, calls in found.items() if name not in EXEMPT for call in calls)
     assert not told, f"these read test digits; use validation digits (data.train_validation_split):\n{told}"
     done = [name for name in EXEMPT if not found[name]]

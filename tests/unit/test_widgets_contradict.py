@@ -39,18 +39,18 @@ def test_the_start_is_recorded_as_the_shipped_states_have_it(figure):
 def test_it_begins_with_a_contradiction_that_tells_the_two_apart(figure):
     published, fixed = (int(np.argmax(chances)) for chances in figure.recorded["chances"][1:])
     assert (published, fixed) == (3, 7)
-    assert "the published recipe draws a 3; the fixed recipe draws a 7" in figure.describe()
+    assert "the tutorial's model draws a 3; the fixed model draws a 7" in figure.describe()
 
 
 def test_the_shares_that_it_quotes_are_the_ledgers(figure):
     variants = results.load("conditional-vae")["variants"]
-    wins = [np.mean(variants[name]["metrics"]["other_label_wins"]) for name in ("original-all-data", "mended")]
+    wins = [np.mean(variants[name]["metrics"]["other_label_wins"]) for name in ("retrained", "fixed")]
     assert figure.measured == pytest.approx(wins) and figure.measured[0] < 0.2 < 0.9 < figure.measured[1]
 
 
 def test_its_saved_form_names_the_models_and_is_small(figure):
     state = figure.state()
-    assert state["first"] == {"model": "conditional-vae-original-all-data"} and state["judge"] == {"model": "judge"}
+    assert state["first"] == {"model": "conditional-vae-retrained"} and state["judge"] == {"model": "judge"}
     assert len(json.dumps(state)) < 20_000
 
 

@@ -263,7 +263,7 @@ def test_files_that_hold_no_weights_are_refused(tmp_path):
 
 def test_only_shipped_models_are_known_by_name():
     with pytest.raises(
-        ValueError, match="no shipped model is called 'otter'; there are: air-exact, conditional-vae-mended"
+        ValueError, match="no shipped model is called 'otter'; there are: air-exact, conditional-vae-fixed"
     ):
         export.shipped_model("otter")
 
@@ -302,7 +302,7 @@ def test_rounding_costs_as_little_as_is_said(name):
         assert lost <= (0.05 if measure == "nats" else 0.001), measure
 
 
-@pytest.mark.parametrize("name", ["conditional-vae-mended", "judge", "mix-and-match-best", "multi-level-vae-mended"])
+@pytest.mark.parametrize("name", ["conditional-vae-fixed", "judge", "mix-and-match-best", "multi-level-vae-mended"])
 def test_what_was_recorded_can_be_measured(name, tmp_path, monkeypatch):
     monkeypatch.setattr(shipped, "RECORD", tmp_path / "shipped.json")
     test = load_digits("test", source="offline").take(slice(0, 200))
@@ -311,7 +311,7 @@ def test_what_was_recorded_can_be_measured(name, tmp_path, monkeypatch):
     assert row["bits"] == export.SHIPPED[name]
     assert row["after"]["nats"] == pytest.approx(row["before"]["nats"], rel=2e-3) and row["after"] != row["before"]
     worse = shipped.loss_of_accuracy(name, test, 8)
-    if name == "conditional-vae-mended":  # which is why it has more
+    if name == "conditional-vae-fixed":  # which is why it has more
         assert worse["after"]["nats"] - worse["before"]["nats"] > 3 * abs(row["after"]["nats"] - row["before"]["nats"])
     with pytest.raises(ValueError, match="remove it to start over"):
         shipped.record(name, load_digits("train", source="offline"))

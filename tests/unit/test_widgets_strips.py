@@ -15,6 +15,7 @@ from PIL import Image
 
 from latentbook.widgets import StripsFigure
 from latentbook.widgets.base import render_png
+from latentbook.widgets.strips import spread
 
 
 def pictures(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -32,6 +33,15 @@ def build(**given) -> StripsFigure:
         "notes": [f"note {i}." for i in range(5)],
     }
     return StripsFigure(FRAMES, **{**choices, **given})
+
+
+LOSS, HELD = [None, 210.0, 130.25, 112, 108.2], [540.125, 190, 128.06, 112.5, 109.0]
+SHARES = {"another label wins": [0.0314, 0.5, 0.66, 0.9, 1], "read off": [1, 0.8, 0.5, 0.2, 0]}
+
+
+def curved(**given) -> StripsFigure:
+    choices = {"curves": {"training": LOSS, "validation": HELD}, "curves_label": "BCE + KL (nats)", "index": 2}
+    return build(**{"labels": list("abc"), **choices, **given})
 
 
 def bytes_of(values: torch.Tensor) -> np.ndarray:
@@ -55,7 +65,7 @@ def test_the_state_is_small_and_plain():
     one, three = (len(json.dumps(StripsFigure(f).state())) for f in (FRAMES[:, :, :1], repeated))
     assert three < one + 500  # a picture that stands three times is kept once
     state = build(labels=list("abc")).state()
-    assert set(state) == set(StripsFigure._saved)
+    assert set(state) == set(StripsFigure._saved) - {"words", "curves", "curves_label", "percent"}
     assert json.loads(json.dumps(state)) == state
     assert len(json.dumps(state)) < 1.5 * (
         FRAMES.numel() + BESIDE.numel()
@@ -181,6 +191,27 @@ def test_the_saved_output_is_the_same_every_time():
         ({"frames": (255 * FRAMES).byte()}, "frames must hold grey values in [0, 1] without NaN, got 0 to 25"),
         ({"index": 5}, "index must be a whole number between 0 and 4, got 5"),
         ({"index": True}, "index must be a whole number between 0 and 4, got True"),
+        ({"words": ["a"] * 4}, "words must hold one text for each frame, 5 of them or none, got 4"),
+        ({"curves": [1, 2, 3, 4, 5]}, "curves must be a dict of names, got"),
+        (
+            {"curves": dict.fromkeys("abcd", LOSS)},
+            "curves must be 3 at most, or they cannot be told apart, got ['a', 'b', 'c', 'd']",
+        ),
+        ({"curves": {" ": LOSS}}, "curves must have names to stand beside them, got ' '"),
+        ({"curves": {1: LOSS}}, "curves must have names to stand beside them, got 1"),
+        ({"curves": {"a": LOSS[:4]}}, "curves['a'] must hold one number for each of 5 frames, got 4: [nan, 210.0"),
+        ({"curves": {"a": [HELD]}}, "curves['a'] must hold one number for each of 5 frames, got 5: [[540.125"),
+        ({"curves": {"a": [LOSS]}}, "curves['a'] must hold numbers in rows of one length"),
+        ({"curves": {"a": [True] * 5}}, "curves['a'] must hold one number for each of 5 frames, got 5: [True"),
+        ({"curves": {"a": list("abcde")}}, "curves['a'] must hold numbers"),
+        ({"curves": {"a": 3}}, "curves['a'] must hold numbers, got"),
+        ({"curves": {"a": [None] * 5}}, "curves['a'] must hold at least one number, got none: leave the curve out"),
+        ({"curves": {"a": [*LOSS[:4], float("inf")]}}, "curves['a'] must be finite"),
+        (
+            {"curves": {"a": [0.5, 66.2, 70, 80, 90]}, "percent": True},
+            "curves['a'] must lie between 0 and 1 with percent=True, got 0.5 to 90: give shares",
+        ),
+        ({"curves": {"a": LOSS}, "percent": "yes"}, "percent must be True or False, got 'yes'"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_with_what_would(given, message):
@@ -193,3 +224,133 @@ def test_a_mistyped_name_is_refused():
         ValueError, match=r"StripsFigure\(\.\.\.\) names captoin, which does not exist; there are: .*caption"
     ):
         StripsFigure(np.zeros((2, 1, 1, 4, 4)), captoin="mistyped")
+
+
+def test_curves_and_words_are_saved_only_where_there_are_some():
+    state = curved(words=list("vwxyz")).state()
+    assert set(state) == set(StripsFigure._saved)
+    assert json.loads(json.dumps(state, allow_nan=False)) == state
+    assert state["curves"] == {"training": [None, 210, 130.25, 112, 108.2], "validation": HELD}
+    assert (state["curves_label"], state["percent"]) == ("BCE + KL (nats)", False)
+    assert set(state) - set(curved().state()) == {"words"}
+
+
+def test_what_a_figure_without_curves_saves_is_what_it_always_saved():
+    traits = ["sheet", "packing", "shapes", "ticks", "labels", "headings", "notes", "name", "index", "caption"]
+    plain, with_none = build(labels=None), build(labels=None, curves={}, words=None, percent=True)
+    assert list(plain.state()) == list(with_none.state()) == traits
+    plain, with_curves = (len(figure.still().axes) for figure in (build(labels=None), curved(labels=None)))
+    assert with_curves == plain + 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [None, 0.1, 1, 0.25, 3e-7],
+        (float("nan"), 0.1, 1.0, 0.25, 3e-7),
+        np.array([np.nan, 0.1, 1.0, 0.25, 3e-7]),
+        torch.tensor([float("nan"), 0.1, 1.0, 0.25, 3e-7]),
+        torch.tensor([float("nan"), 0.1, 1.0, 0.25, 3e-7], requires_grad=True),
+    ],
+)
+def test_values_of_curves_are_kept_as_plain_numbers(values):
+    kept = StripsFigure(FRAMES, curves={"a": values}).curves["a"]
+    assert kept == [None, 0.1, 1, 0.25, 3e-7]
+    assert [type(value) for value in kept] == [type(None), float, int, float, float]
+
+
+def test_curves_are_read_off_at_a_frame():
+    figure = curved()
+    assert figure.values_at(4) == "epoch 4: training 108.2, validation 109.0"
+    assert figure.values_at(0) == "epoch 0: validation 540.1"
+    assert curved(curves={"a": LOSS}).values_at(0) == "epoch 0: no value"
+    shares = curved(curves=SHARES, percent=True, words=["as it was", *"wxyz"])
+    assert shares.values_at(0) == "as it was: another label wins 3.1\u00a0%, read off 100.0\u00a0%"
+    assert shares.values_at(2) == "x: another label wins 66.0\u00a0%, read off 50.0\u00a0%"
+
+
+@pytest.mark.parametrize(
+    ("values", "percent", "said"),
+    [
+        ([1, 2, 3, 4, 5], False, "1 2 3 4 5"),
+        ([0.29, 0.57, 0.5, 1, 0], True, "29\u00a0% 57\u00a0% 50\u00a0% 100\u00a0% 0\u00a0%"),
+        ([12.345, 1, 2, 3, 4], False, "12.3 1.0 2.0 3.0 4.0"),
+        ([0.125, 1.005, -0.001, 9, 3], False, "0.13 1.00 -0.00 9.00 3.00"),
+        ([0.04, 0.0123456, 0, 0, 0], False, "0.0400 0.0123 0.0000 0.0000 0.0000"),
+        ([0, 0, 0, 0, 0], False, "0 0 0 0 0"),
+    ],
+)
+def test_values_have_as_few_decimals_as_tell_them(values, percent, said):
+    figure = StripsFigure(FRAMES, curves={"a": values}, percent=percent)
+    assert " ".join(figure.written(value) for value in figure.curves["a"]) == said
+
+
+def test_it_says_where_its_curves_begin_and_end():
+    said = curved(notes=None).describe()
+    assert said.endswith(
+        "columns a, b, c. Beneath, curves of BCE + KL (nats): training 210.0 at epoch 1 and 108.2 at epoch 4; "
+        "validation 540.1 at epoch 0 and 109.0 at epoch 4."
+    )
+    said = curved(curves={"a": [None, 2, None, None, None]}, curves_label="", words=list("vwxyz")).describe()
+    assert said.startswith("At v; x; z: 2 rows") and said.endswith("note 4. Beneath, curves: a 2 at w.")
+
+
+def test_the_still_picture_draws_the_curves_and_a_line_at_the_frame_that_is_shown():
+    still = curved(index=3).still()
+    axes = still.axes[-1]
+    cursor, training, validation = axes.lines
+    assert list(cursor.get_xdata()) == [3, 3]
+    np.testing.assert_array_equal(training.get_ydata(), [np.nan, *LOSS[1:]])
+    np.testing.assert_array_equal(validation.get_ydata(), HELD)
+    assert training.get_linestyle() != validation.get_linestyle()
+    assert axes.get_title(loc="left") == "BCE + KL (nats)"
+    assert {"training", "validation", "epoch"} == {text.get_text() for text in axes.texts}
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "3", "4"]
+
+
+def test_the_still_picture_of_shares_is_in_per_cent_and_names_every_step():
+    still = curved(curves=SHARES, percent=True, words=["as published", "a long name of it", *"xyz"]).still()
+    axes = still.axes[-1]
+    np.testing.assert_allclose(axes.lines[2].get_ydata(), [100, 80, 50, 20, 0])
+    assert axes.get_ylim()[0] == 0
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["as published", "a long name of\nit", *"xyz"]
+    assert [axes.get_ylabel() for axes in still.axes[:3]] == ["as published", "x", "z"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"curves": SHARES, "percent": True, "words": ["as published", "a long name for a step", *"xyz"]},
+        {"curves": {"the name of a curve that is long": LOSS, "another one": HELD, "a third of them": HELD}},
+    ],
+)
+def test_nothing_is_cut_where_there_are_curves(given):
+    png = np.asarray(Image.open(io.BytesIO(render_png(curved(beside=None, headings=(), **given).still()))).convert("L"))
+    assert min(png[0].min(), png[-1].min(), png[:, 0].min(), png[:, -1].min()) == 255
+
+
+def test_labels_of_curves_that_end_together_stand_apart():
+    assert spread([0.5, 0.2], [0.1, 0.1]) == [0.5, 0.2]  # nothing moves without need
+    low, high = spread([0.5, 0.51], [0.2, 0.2])
+    assert high - low == pytest.approx(0.2)
+    found = spread([1, 1, 1], [0.2, 0.3, 0.2])
+    assert found == sorted(found) and found[-1] <= 1 and found[1] - found[0] == pytest.approx(0.25)
+
+
+def test_traits_of_curves_that_are_set_later_are_checked_too():
+    figure = curved()
+    figure.curves = {"a": [np.nan, 1, 2, 3, 4.5]}
+    assert figure.curves == {"a": [None, 1, 2, 3, 4.5]}
+    with pytest.raises(traitlets.TraitError, match=r"curves\['a'\] must hold one number for each of 5 frames, got 2"):
+        figure.curves = {"a": [1, 2]}
+    with pytest.raises(traitlets.TraitError, match="curves must be 3 at most"):
+        figure.curves = dict.fromkeys("abcd", LOSS)
+    with pytest.raises(traitlets.TraitError, match="must lie between 0 and 1 with percent=True"):
+        figure.percent = True
+    with pytest.raises(traitlets.TraitError, match="words must hold one text for each frame"):
+        figure.words = ["a"]
+    assert figure.curves == {"a": [None, 1, 2, 3, 4.5]} and figure.percent is False and figure.words == []
+    figure.curves, figure.words = {}, list("vwxyz")
+    figure.percent = True
+    assert figure.named(1) == "w" and "curves" not in figure.state()

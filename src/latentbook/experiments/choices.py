@@ -17,9 +17,9 @@ from torch import nn
 
 from latentbook.data.digits import Digits
 from latentbook.data.splits import train_validation_split
-from latentbook.experiments import EXPERIMENTS, mix_and_match, primer, results
+from latentbook.experiments import EXPERIMENTS, conditional_vae, mix_and_match, primer, results
 from latentbook.experiments.listening import listening_metrics
-from latentbook.experiments.run import Run, finished
+from latentbook.experiments.run import Run, but, finished
 from latentbook.experiments.statistics import Interval, difference_interval
 from latentbook.training.loop import mean_terms
 
@@ -30,6 +30,10 @@ SCREENED = 15  # epochs of chapter 01's points: the longest annealing is over af
 FIRST_EDITION = replace(
     mix_and_match.BEST, learning_rate=2e-3, kl_weight=1.5, kl_midpoint=500, kl_slope=0.01, epochs=SCREENED
 )
+
+
+# Chapter 02's points: enough epochs for one cycle to settle, few enough for all of them to be tried.
+CONDITIONAL = replace(conditional_vae.FIXED, epochs=8)
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,9 @@ class Criterion:
 class Choice:
     """One hyper-parameter: what was varied, the value taken, the points by their values; all else as in `base`.
 
-    points: {value as the table has it: the configuration's other fields}; the one called `taken` is the book's, the one
-    called `before` that of the base, which is where the comparison started.
+    points: {value as the table has it: the configuration's other fields, those of its model by name}; the one called `taken`
+    is the book's, the one called `before` that of the base, which is where the comparison started. criteria: those of the
+    experiment, CRITERIA, unless the choice has its own.
     """
 
     experiment: str
@@ -65,6 +70,12 @@ class Choice:
     before: str
     taken: str
     points: Mapping[str, Mapping[str, Any]]
+    criteria: tuple[Criterion, ...] = ()
+
+    @property
+    def judged_by(self) -> tuple[Criterion, ...]:
+        """By what its points are compared."""
+        return self.criteria or CRITERIA[self.experiment]
 
     def point(self, value: str) -> str:
         """The name under which a point is recorded: where the choices of a base start is one point, named as the base."""
@@ -72,7 +83,7 @@ class Choice:
 
     def config(self, value: str) -> Any:
         """The configuration of a point."""
-        return replace(self.base, **self.points[value])
+        return but(self.base, **self.points[value])
 
 
 # One criterion decides every choice, the bound that is trained. What samples are worth stands beside it and decides nothing:
@@ -82,9 +93,15 @@ BOUND = Criterion("bce_and_kl", "BCE + KL (nats)", form=".2f")
 AGREEMENT = Criterion("agreement", "beside: agreement (%)", more_is_better=True, form=".1%", decides=False)
 BEST_OF_18 = Criterion("best_of_18_bce", "beside: best-of-18 BCE (nats)", decides=False)
 HEARD = Criterion("listening_z", "beside: another's z costs (nats)", more_is_better=True, decides=False)
+# The adversary's weight trades one thing for another: a point is beaten only by one that is better in one and no worse in the
+# other. Recovery's is not judged by how often the label wins: that is nearly what the term is trained for.
+OBEYED = Criterion("other_label_wins", "another label wins (%)", more_is_better=True, form=".1%")
+OBEYED_BESIDE = Criterion("other_label_wins", "beside: another label wins (%)", True, ".1%", decides=False)
+SLANT = Criterion("slant_kept", "beside: slant kept (correlation)", more_is_better=True, form=".3f", decides=False)
 CRITERIA: dict[str, tuple[Criterion, ...]] = {
     "primer": (ELBO,),
     "mix-and-match": (BOUND, AGREEMENT, BEST_OF_18, HEARD),
+    "conditional-vae": (BOUND, OBEYED, SLANT),
 }
 
 CHOICES: tuple[Choice, ...] = (
@@ -126,6 +143,35 @@ CHOICES: tuple[Choice, ...] = (
             "500, 0.01": {"kl_midpoint": 500, "kl_slope": 0.01},
             "2500, 0.002": {"kl_midpoint": 2500, "kl_slope": 0.002},
         },
+    ),
+    Choice(
+        "conditional-vae",
+        "peak learning rate",
+        called="fixed, 8 epochs",
+        base=CONDITIONAL,
+        before="0.008",
+        taken="0.008",
+        points={str(rate): {"learning_rate": rate} for rate in (0.002, 0.008, 0.016, 0.032)},
+        criteria=(BOUND, OBEYED_BESIDE, SLANT),
+    ),
+    Choice(
+        "conditional-vae",
+        "adversary weight",
+        called="fixed, 8 epochs",
+        base=CONDITIONAL,
+        before="4.0",
+        taken="4.0",
+        points={str(weight): {"adversary_weight": weight} for weight in (2.0, 4.0, 8.0)},
+    ),
+    Choice(
+        "conditional-vae",
+        "recovery weight",
+        called="fixed, 8 epochs",
+        base=CONDITIONAL,
+        before="3.0",
+        taken="3.0",
+        points={str(weight): {"recovery_weight": weight} for weight in (3.0, 10.0)},
+        criteria=(BOUND, OBEYED_BESIDE, SLANT),
     ),
 )
 
@@ -177,7 +223,18 @@ def of_primer(model: nn.Module, config: primer.Config, validation: Digits, seed:
     return found | listening_metrics(model, validation, seed)
 
 
-MEASURES: dict[str, Callable[..., dict[str, float]]] = {"primer": of_primer, "mix-and-match": mix_and_match.evaluate}
+def of_conditional_vae(
+    model: nn.Module, config: conditional_vae.Config, validation: Digits, seed: int
+) -> dict[str, float]:
+    """Chapter 02's figures but for the probes, which are fitted on training digits."""
+    return conditional_vae.measures(model, validation, seed)
+
+
+MEASURES: dict[str, Callable[..., dict[str, float]]] = {
+    "primer": of_primer,
+    "mix-and-match": mix_and_match.evaluate,
+    "conditional-vae": of_conditional_vae,
+}
 
 
 def record(
@@ -193,7 +250,7 @@ def record(
     choice, folder = planned.choice, _folder(directory)
     about = (choice.config(planned.value), about, metrics, seconds, failed, folder, results.machine(device))
     results.record(choice.experiment, choice.point(planned.value), planned.seed, *about)
-    told = failed or ", ".join(f"{c.name} {c.written(metrics[c.metric])}" for c in CRITERIA[choice.experiment])
+    told = failed or ", ".join(f"{c.name} {c.written(metrics[c.metric])}" for c in choice.judged_by)
     return f"{choice.experiment} {choice.point(planned.value)} seed {planned.seed}: {told} ({seconds:.0f} s)"
 
 
@@ -225,7 +282,7 @@ def beaten_by(choice: Choice, directory: str | Path | None = None) -> list[str]:
     better = []
     for value in choice.points:
         if value != choice.taken:
-            deciding = [criterion for criterion in CRITERIA[choice.experiment] if criterion.decides]
+            deciding = [criterion for criterion in choice.judged_by if criterion.decides]
             gains = [gain(choice, value, criterion, directory) for criterion in deciding]
             if any(each.low > 0 for each in gains) and not any(each.high < 0 for each in gains):
                 better.append(value)
@@ -234,7 +291,7 @@ def beaten_by(choice: Choice, directory: str | Path | None = None) -> list[str]:
 
 def verdict(choice: Choice, directory: str | Path | None = None) -> str:
     """What the record says of a choice: `confirmed`, or what beats it."""
-    deciding = next(criterion for criterion in CRITERIA[choice.experiment] if criterion.decides)
+    deciding = next(criterion for criterion in choice.judged_by if criterion.decides)
     seeds = min(len(values(choice, value, deciding, directory)) for value in choice.points)
     if seeds < 2:
         return "not measured yet"
@@ -250,7 +307,7 @@ def rows(directory: str | Path | None = None) -> list[list[str]]:
     """All choices under HEADER, a row a criterion: what was taken and its alternatives, mean ± standard deviation over seeds."""
     found = []
     for choice in CHOICES:
-        for criterion in CRITERIA[choice.experiment]:
+        for criterion in choice.judged_by:
             written = {
                 value: _spread(criterion, values(choice, value, criterion, directory)) for value in choice.points
             }

@@ -618,7 +618,7 @@ def draw_vae() -> Figure:
 
 
 @book_style()
-def draw_lane(axes: Axes, y: float, posterior: str) -> None:
+def draw_lane(axes: Axes, y: float, posterior: str, label: str = "y") -> None:
     """The way of the image: x, encoder, q(z | ...), z, decoder, p(x | z, y); above it the two terms that arise on it."""
     axes.text(0.4, y, "$x$", color=COLOURS["data"], fontsize=15, va="center", ha="center")
     box(axes, 2.2, y, "encoder", colour=COLOURS["data"])
@@ -626,13 +626,13 @@ def draw_lane(axes: Axes, y: float, posterior: str) -> None:
     axes.text(7.9, y, "$z$", color=COLOURS["latent"], fontsize=15, va="center", ha="center")
     axes.text(7.05, y + 0.14, "+ noise", fontsize=8, ha="center", va="bottom")
     box(axes, 10.0, y, "decoder", colour=COLOURS["data"])
-    axes.text(12.25, y, r"$p(x\,|\,z, y)$", color=COLOURS["data"], fontsize=13, va="center", ha="center")
+    axes.text(12.25, y, rf"$p(x\,|\,z, {label})$", color=COLOURS["data"], fontsize=13, va="center", ha="center")
     for start, end in ((0.65, 1.35), (3.05, 3.75), (6.45, 7.65), (8.15, 9.15), (10.85, 11.4)):
         arrow(axes, (start, y), (end, y))
     arrow(axes, (5.1, y + 0.47), (5.1, y + 0.95))
     arrow(axes, (12.25, y + 0.35), (12.25, y + 0.95))
     term(axes, 5.1, y + 1.32, rf"KL$({posterior}\,\|\,p(z))$", "what the code costs")
-    term(axes, 12.25, y + 1.32, r"$-\log p(x\,|\,z, y)$", "reconstruction (BCE)")
+    term(axes, 12.25, y + 1.32, rf"$-\log p(x\,|\,z, {label})$", "reconstruction (BCE)")
 
 
 @book_style()
@@ -645,10 +645,10 @@ def draw_classifier(axes: Axes, y: float, top: float) -> None:
 
 
 @book_style()
-def draw_label(axes: Axes, x: float, y: float) -> None:
+def draw_label(axes: Axes, x: float, y: float, label: str = "y") -> None:
     """The label y that the decoder gets: its cells, and its name to their right."""
     one_hot(axes, x, y)
-    axes.text(x + 1.12, y, "$y$", color=COLOURS["class"], fontsize=15, va="center", ha="center")
+    axes.text(x + 1.12, y, f"${label}$", color=COLOURS["class"], fontsize=15, va="center", ha="center")
 
 
 @book_style()
@@ -668,13 +668,13 @@ def draw_label_flow(as_prediction: bool) -> Figure:
         return figure
     figure, axes = sheet(13.4, 5.6, 0.67)
     top, low = 3.85, 1.4
-    draw_lane(axes, top, r"q(z\,|\,x)")
+    draw_lane(axes, top, r"q(z\,|\,x)", r"\tilde{y}")
     draw_classifier(axes, low, top)
     arrow(axes, (5.1, low - 0.47), (5.1, low - 0.8))
     term(axes, 5.1, low - 1.12, r"$-\log q(y = \mathrm{label}\,|\,x)$", "cross-entropy with the given label")
     box(axes, 8.1, low, "Gumbel-softmax\nstraight-through", 2.1, 0.8, COLOURS["class"])
     arrow(axes, (6.45, low), (6.95, low))
-    draw_label(axes, 10.4, low)
+    draw_label(axes, 10.4, low, r"\tilde{y}")
     arrow(axes, (9.25, low), (9.55, low))
     arrow(axes, (10.3, low + 0.2), (10.3, top - 0.4))
     route(axes, [(9.7, top - 0.42), (9.7, 2.5), (2.2, 2.5), (2.2, low + 0.4)], dashed=True)
@@ -683,25 +683,27 @@ def draw_label_flow(as_prediction: bool) -> Figure:
 
 
 @book_style()
-def draw_mended_flow() -> Figure:
-    """The mended model: encoder and decoder both get y, and y pays for itself with a KL to its prior p(y)."""
-    figure, axes = sheet(13.4, 5.6, 0.67)
+def draw_fixed_flow() -> Figure:
+    """The fixed model: the given label is shown to both networks (1), an adversary looks for it in z (2), and the classifier,
+    held fixed, for the label in drawings from the prior (3).
+    """
+    figure, axes = sheet(13.8, 5.6, 0.65)
     top, low = 3.85, 1.4
     draw_lane(axes, top, r"q(z\,|\,x, y)")
     draw_classifier(axes, low, top)
-    arrow(axes, (4.4, low - 0.47), (3.7, low - 0.8))
-    term(axes, 2.9, low - 1.12, r"$-\log q(y = \mathrm{label}\,|\,x)$", "cross-entropy")
-    arrow(axes, (5.8, low - 0.47), (6.4, low - 0.8))
-    term(axes, 6.7, low - 1.12, r"KL$(q(y\,|\,x)\,\|\,p(y))$", "what the label costs")
-    axes.text(7.75, low + 0.1, "where none is given:", fontsize=8, va="bottom", ha="center")
-    axes.text(7.75, low - 0.1, "all ten, weighed", fontsize=8, va="top", ha="center")
-    arrow(axes, (6.45, low), (9.05, low))
+    arrow(axes, (4.6, low - 0.47), (4.1, low - 0.8))
+    term(axes, 3.9, low - 1.12, r"$-\log q(y = \mathrm{label}\,|\,x)$", "cross-entropy")
     draw_label(axes, 10.0, low)
-    arrow(axes, (10.0, low - 0.75), (10.0, low - 0.2))
-    axes.text(10.0, low - 0.85, "the label, where given", fontsize=9, va="top", ha="center")
+    axes.text(10.0, low - 0.25, "given", fontsize=9, va="top", ha="center")
     arrow(axes, (10.0, low + 0.2), (10.0, top - 0.4))
     route(axes, [(9.6, low + 0.15), (9.6, 2.5), (2.2, 2.5), (2.2, top - 0.4)])
-    axes.text(5.95, 2.58, "the encoder is told the label too", fontsize=9, va="bottom", ha="center")
+    axes.text(4.9, 2.58, "1. the encoder sees the label", fontsize=9, va="bottom", ha="center")
+    box(axes, 8.1, low, "adversary", 1.4, colour=COLOURS["class"])
+    arrow(axes, (7.95, top - 0.3), (8.05, low + 0.4))
+    term(axes, 8.1, low - 0.92, "2. the label in z?", "reversed gradient")
+    box(axes, 12.6, low, "classifier,\nheld fixed", 1.7, 0.8, colour=COLOURS["class"])
+    arrow(axes, (12.45, top - 0.35), (12.55, low + 0.5))
+    term(axes, 12.3, low - 1.02, "3. the label in the drawing?", "z from the prior")
     return figure
 
 

@@ -8,10 +8,9 @@ const BETAS = [0, 0.25, 0.5, 1, 2, 4, 6, 8, 12, 16, 22, 30];
 const OFTEN = 10, SELDOM = 30, SOON = 300; // steps from one look to the next: fewer until so many after a change
 const PACE = 110; // milliseconds from look to look, at least
 const MOST = 4000, KEPT = 150; // steps of a run, looks that are kept of it
-const VIEW = 3.5, SIDE = 14; // the plane reaches from -VIEW to VIEW
+const SIDE = 14;
 const SAMPLES = 8, SAMPLE_SEED = 8, DRAW_SEED = 9;
 const EMPTY = 0.1; // nats: a code that costs less has collapsed
-const PALETTE = ["#0072B2", "#D55E00", "#009E73", "#B0528B", "#7d63c4", "#A87B00", "#2A9AC9", "#C0392B", "#6B8E23", "#777777"];
 const START = [0, 1, 0, 0];
 
 const total = (row) => row.kls[0] + row.kls[1], loss = (row) => row.bce + total(row);
@@ -22,73 +21,6 @@ const isBit = (value) => value === 0 || value === 1;
 const isPlan = (plan) => Array.isArray(plan) && plan.length > 0 && plan.length <= 40 && plan.every((row, k) =>
   Array.isArray(row) && row.length === 4 && Number.isInteger(row[0]) && (k ? row[0] > plan[k - 1][0] : row[0] === 0)
   && row[0] <= MOST && row[1] >= 0 && row[1] <= 30 && isBit(row[2]) && isBit(row[3]));
-const isPoint = (point) => Array.isArray(point) && point.length === 2 && point.every((value) => Math.abs(value) <= VIEW);
-const inside = (value) => Math.max(-VIEW, Math.min(VIEW, value)), neat = (value) => Number(inside(value).toFixed(2));
-
-// The plane: codes as figures of their class over the prior's circles, and the point that can be moved.
-function planeOf(labels, { point, move }) {
-  const canvas = h("canvas", { role: "img" });
-  const grab = h("div", { class: "lb-grab", tabindex: 0, role: "slider", "aria-valuemin": -VIEW, "aria-valuemax": VIEW });
-  const ring = (radius) => svg("circle", { cx: 0, cy: 0, r: radius });
-  const circles = svg("svg", { viewBox: `${-VIEW} ${-VIEW} ${2 * VIEW} ${2 * VIEW}`, "aria-hidden": "true" },
-    svg("path", { d: `M${-VIEW} 0H${VIEW}M0 ${-VIEW}V${VIEW}` }), ring(1), ring(2));
-  const notes = [1, 2].map((radius) =>
-    h("span", { class: "lb-ring", style: `--at:${radius / VIEW}`, "aria-hidden": "true" }, `${radius} sd`));
-  const element = h("div", { class: "lb-plane" }, circles, canvas, ...notes, grab);
-  const paper = canvas.getContext("2d");
-  let figures = [], size = 0;
-
-  function measure() {
-    const ratio = Math.min(2, devicePixelRatio || 1), wide = Math.round(element.clientWidth * ratio);
-    if (!wide || wide === size) return false;
-    canvas.width = canvas.height = size = wide;
-    const high = Math.round(9.5 * ratio);
-    figures = PALETTE.map((colour, digit) => {
-      const glyph = document.createElement("canvas"), ink = glyph.getContext("2d");
-      glyph.width = glyph.height = high + 2;
-      Object.assign(ink, { fillStyle: colour, font: `600 ${high}px system-ui, sans-serif` });
-      Object.assign(ink, { textAlign: "center", textBaseline: "middle" });
-      ink.fillText(String(digit), glyph.width / 2, glyph.height / 2 + 1);
-      return glyph;
-    });
-    return true;
-  }
-  // Codes between two looks: `share` of the way.
-  function draw(before, after, share) {
-    measure();
-    if (!size) return;
-    paper.clearRect(0, 0, size, size);
-    const half = figures[0].width / 2, unit = size / 2 / VIEW, way = (k) => before[k] + share * (after[k] - before[k]);
-    for (let k = 0; k < labels.length; k++) {
-      const x = (inside(way(2 * k)) + VIEW) * unit, y = (VIEW - inside(way(2 * k + 1))) * unit;
-      paper.drawImage(figures[labels[k]], Math.round(x - half), Math.round(y - half));
-    }
-  }
-  function mark() {
-    const [x, y] = point();
-    Object.assign(grab.style, { left: `${(50 * (x + VIEW)) / VIEW}%`, top: `${(50 * (VIEW - y)) / VIEW}%` });
-    grab.setAttribute("aria-valuenow", x.toFixed(1));
-    grab.setAttribute("aria-valuetext", `unit 1 at ${x.toFixed(1)}, unit 2 at ${y.toFixed(1)}`);
-    grab.setAttribute("aria-label", "the code to decode; arrow keys move it");
-  }
-  const carry = ({ clientX, clientY }) => {
-    const { left, top, width } = element.getBoundingClientRect();
-    move([((clientX - left) / width) * 2 - 1, 1 - ((clientY - top) / width) * 2].map((part) => neat(part * VIEW)));
-  };
-  track(element, (event, phase) => {
-    if (phase === "start" && (event.button > 0 || (event.pointerType === "touch" && event.target !== grab))) return false;
-    if (phase === "start" || phase === "move") carry(event);
-    return undefined;
-  });
-  element.addEventListener("click", carry); // a tap; a finger that scrolls the page makes no click
-  grab.addEventListener("keydown", (event) => {
-    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-    if (!way) return;
-    event.preventDefault();
-    move(point().map((value, k) => neat(value + way[k] * (event.shiftKey ? 0.5 : 0.1))));
-  });
-  return { element, canvas, draw, mark };
-}
 
 // One instrument over the steps: curves [{ of, name, kind }], their values now, those of the run before as thin lines.
 function instrument(title, curves, { say, room }) {
@@ -477,7 +409,7 @@ function render({ model, el }) {
     h("div", { class: "lb-bar" }, ...boxes.map(({ element }) => element), few), place);
 
   const manner = manners(model, {
-    state: { scratch: (value) => typeof value === "boolean", plan: isPlan, steps: below(MOST + 1), point: isPoint },
+    state: { scratch: (value) => typeof value === "boolean", plan: isPlan, steps: below(MOST + 1), point: (value) => isOnPlane(value) },
     tries: [
       ["from scratch", { scratch: true, plan: [START], steps: 1200 }],
       ["collapse and recover", { scratch: false, plan: [[0, 8, 0, 0], [300, 1, 0, 0]], steps: 800 }],

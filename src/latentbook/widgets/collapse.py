@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import traitlets
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from latentbook.models.vae import VAE, VAEConfig
 from latentbook.training.loop import History, fit, initialise
 from latentbook.widgets.base import StaticWidget, Whole, compose
 from latentbook.widgets.export import export_model, read_model, seeded_noise
+from latentbook.widgets.plane import draw_codes
 from latentbook.widgets.sprites import draw_mosaic
 
 SIDE, HIDDEN, LATENT = 14, 64, 2  # 196-64-2: a step takes some two milliseconds in the page
@@ -59,8 +59,8 @@ class CollapseFigure(StaticWidget):
     _saved: ClassVar[tuple[str, ...]] = (
         "digits", "labels", "network", "recorded", "training", "plan", "steps", "scratch", "point", "caption",
     )  # fmt: skip
-    _esm = compose("collapse", ".js", "sampling", "engine")
-    _css = compose("collapse", ".css")
+    _esm = compose("collapse", ".js", "sampling", "engine", "plane")
+    _css = compose("collapse", ".css", "plane")
 
     digits = traitlets.Bytes().tag(sync=True)  # deflated grey values [count * 196]
     labels = traitlets.Unicode().tag(sync=True)  # a figure each
@@ -278,21 +278,3 @@ def checked_plan(plan: Any) -> list[list[float]]:
         if not 0 <= checks.number("beta", beta) <= 30 or any(one not in (0, 1) for one in switches):
             raise ValueError(f"beta must be between 0 and 30 and neighbours and mean 0 or 1, got {[beta, *switches]}")
     return [list(row) for row in plan]
-
-
-def draw_codes(axes: Axes, codes: np.ndarray, labels: str) -> None:
-    """The codes as figures of their class, over the circles of one and two standard deviations of the prior."""
-    angle = np.linspace(0, 2 * np.pi, 200)
-    for radius in (1, 2):
-        axes.plot(radius * np.cos(angle), radius * np.sin(angle), "-", color="#777777", linewidth=0.9, zorder=3)
-    for k, (colour, label) in enumerate((PALETTE[int(label)], label) for label in sorted(set(labels))):
-        chosen = np.array([one == label for one in labels])
-        axes.scatter(*codes[chosen].T, marker=f"${label}$", s=14, color=colour, linewidths=0, zorder=2 + k / 100)
-    axes.set(xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), xticks=[], yticks=[], aspect="equal")
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    axes.set_title(f"codes of {len(labels)} digits", fontsize=9, loc="left", color="#222222", pad=2)
-
-
-# Of the ten classes: dark and light by turns, each also written as its figure; on light and on dark paper.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#B0528B", "#7d63c4", "#A87B00", "#2A9AC9", "#C0392B", "#6B8E23", "#777777")

@@ -21,10 +21,10 @@ from latentbook.widgets.model import ModelFigure
 from latentbook.widgets.sprites import draw_mosaic
 
 # Two conditional VAEs by the words of the figure: the shipped state of each, and the variant whose runs are quoted. Both are
-# trained here on all labels; chapter 02 has the published code's own share of them, and both recipes at equal training.
+# trained alike, on the same images and labels; chapter 02 also has the tutorial's code with its own training.
 MODELS = {
-    "published recipe": ("conditional-vae-original-all-data", "original-all-data"),
-    "fixed recipe": ("conditional-vae-mended", "mended"),
+    "tutorial's model": ("conditional-vae-retrained", "retrained"),
+    "fixed model": ("conditional-vae-fixed", "fixed"),
 }
 
 
@@ -58,8 +58,8 @@ class ContradictFigure(ModelFigure):
     recorded = traitlets.Dict().tag(sync=True)  # the start, for as long as the models are on their way
     measured = traitlets.List().tag(sync=True)  # for each model the share of test digits that follow another label
     caption = traitlets.Unicode(
-        "A judge, a separate classifier of digits, reads your ink and both drawings. Both models were retrained here on 60,000 "
-        "labelled digits, the fixed recipe for longer. What you write stays in this page; only a link that you copy holds it."
+        "A judge, a separate classifier of digits, reads your ink and both drawings. Both models were trained here, alike, on "
+        "60,000 labelled digits. What you write stays in this page; only a link that you copy holds it."
     ).tag(sync=True)
 
     def __init__(self, *, digit: int = 3, label: int = 7, strokes: Any = None, caption: str | None = None) -> None:
