@@ -169,7 +169,7 @@ def test_letters_are_eleven_pixels_high_on_a_phone(visit, page_of_pictures, dark
 
 
 def test_headings_weigh_less_as_their_level_falls(visit):
-    page = visit("notebooks/02-conditional-vae.html")
+    page = visit("notebooks/05-attend-infer-repeat.html")
     weight = "name => Number(getComputedStyle(document.querySelector(`article ${name}`)).fontWeight)"
     weights = [page.evaluate(weight, name) for name in ("h1", "h2", "h3")]
     sizes = [page.evaluate(weight.replace("fontWeight", "fontSize.slice(0, -2)"), name) for name in ("h1", "h2", "h3")]
