@@ -158,6 +158,11 @@ VARIANTS = {
 }
 
 
+def a_digit(digit: int) -> str:
+    """A digit with its article: a 3, an 8."""
+    return f"an {digit}" if digit == 8 else f"a {digit}"
+
+
 def term(key: str) -> str:
     """A term of a loss in words, with its unit."""
     return TERMS.get(key, key.replace("_", " "))

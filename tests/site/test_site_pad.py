@@ -339,8 +339,8 @@ def corners(page) -> list:
 
 def test_digits_are_dropped_where_there_is_room(put):
     page = put("scene", most=2)
-    for name in ("3", "8", "1"):
-        page.get_by_role("button", name=f"Drop a {name}").click()
+    for name in ("a 3", "an 8", "a 1"):
+        page.get_by_role("button", name=f"Drop {name}").click()
     (first, second) = corners(page)
     assert [first[0], second[0]] == ["3", "8"] and page.locator(".lb-pad-say").text_content().startswith(
         "There is room for 2"

@@ -12,6 +12,7 @@ from site_harness import Figure
 from test_site_accessible import FIGURES, violations
 from test_site_phone import QUESTION, SMALL, TALLEST, TARGET
 
+from latentbook import words
 from latentbook.data import load_digits
 from latentbook.widgets import SteerFigure, steer
 from latentbook.widgets.export import read_model, shipped_model
@@ -76,7 +77,7 @@ def as_pytorch(figure: Figure) -> bool:
     wanted, seen = by_pytorch(figure)
     assert data(figure)["shown"] == ",".join(map(str, seen))
     verdicts = figure.find(".lb-verdict").all_text_contents()
-    assert verdicts == [f"judge sees {steer.a(digit)}" for digit in seen]
+    assert verdicts == [f"judge sees {words.a_digit(digit)}" for digit in seen]
     assert np.abs(drawn(figure) - wanted).max() <= 1
     return True
 
@@ -105,7 +106,8 @@ def test_the_question_comes_first_and_its_answer_is_what_is_drawn(visit):
     right = {3: 0, 8: 1}.get(fixed, 2)
     question.locator(".lb-bet").nth(right).click()
     said = question.locator(".lb-answer").inner_text()
-    assert said.startswith(f"Yes. The fixed model draws {steer.a(fixed)}, the tutorial's model {steer.a(published)}, ")
+    told = f"Yes. The fixed model draws {words.a_digit(fixed)}, the tutorial's model {words.a_digit(published)}, "
+    assert said.startswith(told)
     assert not any(part.evaluate("e => e.inert") for part in hidden) and as_pytorch(figure)
 
 

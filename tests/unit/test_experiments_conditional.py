@@ -540,6 +540,20 @@ def test_runs_give_their_figures(variant, train, test, quick):
         assert (result.failed is None) == (metrics["bce"] <= conditional_vae.THRESHOLD)
 
 
+def test_probes_are_scored_on_test_codes_and_their_control_on_shuffled_labels(train, test, monkeypatch):
+    """Codes that name the class, or on test digits the next one: right always, or never; shuffled, about one in ten."""
+    for shift, right in ((0, 1.0), (1, 0.0)):
+
+        def codes(model, digits, generator, shift=shift):
+            named = (digits.labels + shift * (digits.split == "test")) % 10
+            return 3 * torch.eye(10)[named] + 0.1 * torch.randn(len(named), 10, generator=generator), None
+
+        monkeypatch.setattr(conditional_vae, "codes", codes)
+        found = conditional_vae.probes(build(), train, test, 0)
+        assert found["z_probe_linear"] == right and found["z_probe_mlp"] == pytest.approx(right, abs=0.1)
+        assert found["z_probe_shuffled"] < 0.3
+
+
 def test_a_pooled_run_tells_the_test_digits_it_was_trained_on_from_the_others(whole, test, quick):
     result = run("original-pooled", whole, test)
     _, seen = conditional_vae.pooled_half(whole, test, 0)

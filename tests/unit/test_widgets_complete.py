@@ -13,6 +13,7 @@ from latentbook.evaluation import load_judge
 from latentbook.experiments import mix_and_match, results
 from latentbook.training.loop import load_tensors
 from latentbook.widgets import CompleteFigure, complete, pad
+from latentbook.widgets.sprites import grey_bytes
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_what_is_saved_is_recorded_as_a_hand_has_left_it():
     state = figure.state()
     pictures, seen = figure.answers()
     assert state["seen"] == seen != CompleteFigure().seen
-    assert zlib.decompress(base64.b64decode(state["tops"])) == complete.grey(pictures)[:, :, :500].tobytes()
+    assert zlib.decompress(base64.b64decode(state["tops"])) == grey_bytes(pictures)[:, :, :500].tobytes()
 
 
 def test_strokes_that_are_set_later_are_checked_and_told():

@@ -8,6 +8,7 @@ import pytest
 import torch
 import traitlets
 
+from latentbook import words
 from latentbook.data import load_digits
 from latentbook.data.digits import Digits
 from latentbook.evaluation import load_judge
@@ -57,7 +58,7 @@ def test_a_plane_is_what_the_covariance_says(state, directions):
     assert plane["between"] == pytest.approx(own.var(0).sum() / codes.var(0).sum(), abs=1e-3)
 
 
-def test_the_published_recipes_classes_lie_apart_and_the_fixed_ones_do_not():
+def test_the_tutorials_classes_lie_apart_and_the_fixed_ones_do_not():
     """On digits in MNIST's hand, which the fixed model draws: the stand-in's are of another, and no test has MNIST for sure."""
     labels = torch.arange(1000) % 10
     hand = read_model(shipped_model(steer.MODELS["fixed model"]))
@@ -92,14 +93,16 @@ def test_the_start_is_recorded_as_the_shipped_states_have_it(figure):
 def test_a_label_is_mixed_of_two_digits():
     assert steer.soft_label(3, 8, 0.25).tolist() == [0, 0, 0, 0.75, 0, 0, 0, 0, 0.25, 0]
     assert steer.soft_label(4, 4, 0.3).sum() == 1 and steer.soft_label(4, 4, 0.3)[4] == 1
-    words = [steer.mixed(3, 8, t) for t in (0, 0.3, 1)]
-    assert words == ["a 3", "70 % a 3 and 30 % an 8", "an 8"] and steer.mixed(8, 8, 0.5) == "an 8"
+    said = [steer.mixed(3, 8, t) for t in (0, 0.3, 1)]
+    assert said == ["a 3", "70 % a 3 and 30 % an 8", "an 8"] and steer.mixed(8, 8, 0.5) == "an 8"
 
 
 def test_what_is_said_is_what_the_judge_sees(figure):
     published, fixed = figure.seen()
     text = figure.describe()
-    assert f"the tutorial's model draws {steer.a(published)}, the fixed model draws {steer.a(fixed)}" in text
+    assert (
+        f"the tutorial's model draws {words.a_digit(published)}, the fixed model draws {words.a_digit(fixed)}" in text
+    )
     assert "the label 50 % a 3 and 50 % an 8" in text and f"{figure.planes[0]['between']:.0%}" in text
     assert 15 <= len(figure.caption.split()) <= 30
 

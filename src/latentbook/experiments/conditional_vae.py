@@ -363,7 +363,7 @@ def style_kept(tried: Relabelled, digits: Digits, reconstructed: Tensor) -> dict
     """
     shift, source = (tried.seen == tried.asked).nonzero(as_tuple=True)
     asked, drawn = tried.asked[shift, source], tried.images[shift, source]
-    pair = (tried.inferred[source] + 1) * (int(tried.asked.max()) + 1) + asked
+    pair = tried.inferred[source] * (int(tried.asked.max()) + 1) + asked  # one number for each
     kept = {"slant_kept": 0.0, "thickness_kept": 0.0}
     for name, measure in (("slant", slant), ("thickness", thickness)) if len(drawn) else ():
         both = measure(digits.images)[source], measure(drawn)
@@ -493,9 +493,7 @@ def pooled_half(train: Digits, test: Digits, seed: int) -> tuple[Digits, Tensor]
     return replace(train, images=images[kept], labels=every[kept]), seen[len(train) :]
 
 
-def run_pooled(
-    variant: str, seed: int, *, config: Config, train: Digits, test: Digits, device: str = "cpu", progress: bool = True
-) -> Run:
+def run_pooled(config: Config, seed: int, train: Digits, test: Digits, device: str, progress: bool) -> Run:
     """The tutorial's leak, measured: trained on `pooled_half`, scored on all test digits, those it has seen, and the others."""
     leaked, seen = pooled_half(train, test, seed)
     model, history = globals()["train"](replace(config, share=1.0), leaked, seed, device, progress=progress)
@@ -517,7 +515,7 @@ def run(
     if variant == "class-means":
         return run_class_means(train, test.to(device), seed)
     if config.pooled:
-        return run_pooled(variant, seed, config=config, train=train, test=test, device=device, progress=progress)
+        return run_pooled(config, seed, train, test, device, progress)
     if config.epochs == 0:
         model: nn.Module = build(config, seed).to(device)
         return Run(evaluate(model, config, train, test.to(device), seed), None, 0.0, model)

@@ -26,6 +26,19 @@ function newId(prefix) {
   return `${prefix}-${globalThis.latentbookIds}`;
 }
 
+// What a figure says of a judge's ten probabilities, of a digit, of a share.
+const best = (chances) => chances.indexOf(Math.max(...chances));
+const aDigit = (digit) => (Number(digit) === 8 ? `an ${digit}` : `a ${digit}`);
+const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
+
+// Grey values 0 to 1 on a canvas of their own size, light ink on black as `sprites` has it; ImageData rounds.
+function paintGrey(canvas, values) {
+  const side = Math.sqrt(values.length), image = new ImageData(side, side);
+  if (canvas.width !== side) [canvas.width, canvas.height] = [side, side];
+  values.forEach((value, k) => image.data.set([255 * value, 255 * value, 255 * value, 255], 4 * k));
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
 // mulberry32: a small seeded generator of unsigned 32-bit integers, mirrored in Python (latentbook.widgets.mixing).
 function generator(seed) {
   let state = seed >>> 0;

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import traitlets
 from torch import Tensor
 
 from latentbook import checks
@@ -45,6 +46,14 @@ def whole(name: str, values: Any, axes: str, count: int) -> list:
     if plain.min() < 0 or plain.max() >= count:
         raise ValueError(f"{name} must lie between 0 and {count - 1}, got {plain.min()} to {plain.max()}")
     return plain.tolist()
+
+
+def refused(check: Callable[[], Any]) -> Any:
+    """What a check returns, its ValueError as traitlets has it: for a trait that is set later."""
+    try:
+        return check()
+    except ValueError as error:
+        raise traitlets.TraitError(str(error)) from error
 
 
 def lengths(axes: str) -> list[int | str]:

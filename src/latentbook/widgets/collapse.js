@@ -15,7 +15,6 @@ const START = [0, 1, 0, 0];
 
 const total = (row) => row.kls[0] + row.kls[1], loss = (row) => row.bce + total(row);
 const nats = (value) => `${(Math.abs(value) < 0.005 ? 0 : value).toFixed(Math.abs(value) < 1 ? 2 : 1)}\u00a0nats`;
-const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 const thousands = (count) => count.toLocaleString("en");
 const isBit = (value) => value === 0 || value === 1;
 const isPlan = (plan) => Array.isArray(plan) && plan.length > 0 && plan.length <= 40 && plan.every((row, k) =>

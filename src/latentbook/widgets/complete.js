@@ -8,7 +8,6 @@ const COUNT = 18, TOP = 500, LATENT = 32, HIDDEN = 128;
 const RESTS = 150; // milliseconds after the last stroke or change: then the judge votes
 const VEIL = `M0 0H28V${Math.floor(TOP / 28)}H${TOP % 28}V${Math.floor(TOP / 28) + 1}H0Z`; // the first 500 pixels
 const BOX = "M4 18V24H24V17"; // MNIST's digits stand in a box of 20 pixels
-const a = (digit) => (digit === 8 ? "an 8" : `a ${digit}`);
 const isDraw = (value) => value === "redrawn" || value === "held";
 const isPrior = (value) => value === "conditional" || value === "standard";
 
@@ -107,7 +106,7 @@ function render({ model, el }) {
     return { name, strokes, values };
   });
   const begin = sampleButtons(stamps, "or begin with the foot of one of ours",
-    (name) => `begin with the foot of ${a(Number(name))}`, ({ strokes }) => sheet.write(strokes));
+    (name) => `begin with the foot of ${aDigit(Number(name))}`, ({ strokes }) => sheet.write(strokes));
 
   const refresh = h("button", { type: "button", class: "lb-button", onclick: () => {
     const seeds = ["z", "mask"].filter((name) => model.get(name) === "redrawn").map((name) => `${name}_seed`);
@@ -231,7 +230,7 @@ function render({ model, el }) {
       ["fixed, but prior N(0, 1)", { prior: "standard" }],
     ],
     question: JSON.stringify(model.get("strokes")) !== JSON.stringify(feet[model.get("digit")]) ? null : {
-      words: `Here is the foot of ${a(model.get("digit"))}. How many different digits will the judge see in ${COUNT} completions `
+      words: `Here is the foot of ${aDigit(model.get("digit"))}. How many different digits will the judge see in ${COUNT} completions `
         + `by the ${names[0]}?`,
       options: ["1\u20132", "3\u20134", "5+"], right: ranges.findIndex(([low, high]) => low <= many && many <= high),
       answer: `The judge sees ${recorded.map((seen, m) => `${kindsOf(seen)} (${short[m]})`).join(", ")}. `

@@ -19,9 +19,11 @@ from latentbook.figures.plots import BookFigure, book_style
 from latentbook.models.mix_and_match import MixAndMatch, MixAndMatchConfig
 from latentbook.widgets import pad
 from latentbook.widgets.base import Whole, compose
+from latentbook.widgets.checks import refused
 from latentbook.widgets.export import read_model, seeded_noise, shipped_model
 from latentbook.widgets.model import ModelFigure
-from latentbook.widgets.sprites import draw_mosaic
+from latentbook.widgets.sprites import draw_mosaic, grey_bytes
+from latentbook.words import a_digit
 
 # The models by the traits that hold them, and the variant of each: concatenation is trained as the published recipe is.
 MODELS = {"published": "example-mask", "fixed": "best", "concatenation": "concatenation"}
@@ -117,15 +119,12 @@ class CompleteFigure(ModelFigure):
 
     @traitlets.validate("strokes")
     def _check_strokes(self, proposal: dict) -> list:
-        try:
-            return pad.drawing(proposal["value"])
-        except ValueError as error:
-            raise traitlets.TraitError(str(error)) from None
+        return refused(lambda: pad.drawing(proposal["value"]))
 
     def record(self) -> None:
         """Keep what the models draw in the present state, which is shown until they are there."""
         pictures, self.seen = self.answers()
-        self.tops = zlib.compress(grey(pictures)[:, :, : SHAPE.data_dim].tobytes(), 9)
+        self.tops = zlib.compress(grey_bytes(pictures)[:, :, : SHAPE.data_dim].tobytes(), 9)
 
     def state(self) -> dict[str, Any]:
         """The saved traits, with a record of the state that they tell: a hand may have changed it."""
@@ -157,12 +156,12 @@ class CompleteFigure(ModelFigure):
         pictures, seen = self.answers()
         figure = BookFigure(figsize=(7.2, 2.5))
         axes = figure.add_axes((0.0, 0.42, 0.13, 0.42))
-        draw_mosaic(axes, grey(foot(self.strokes)).reshape(1, 1, 28, 28))
+        draw_mosaic(axes, grey_bytes(foot(self.strokes)).reshape(1, 1, 28, 28))
         axes.set_title("the foot", fontsize=9.5, loc="left", color="#222222", pad=4)
         for k, name in enumerate(self.names):
             left, width = 0.16 + 0.285 * k, 0.26
             axes = figure.add_axes((left, 0.42, width, 0.46))
-            draw_mosaic(axes, grey(pictures[k]).reshape(3, 6, 28, 28))
+            draw_mosaic(axes, grey_bytes(pictures[k]).reshape(3, 6, 28, 28))
             axes.set_title(
                 f"{name}: {different(seen[k]).replace(' different', '')}",
                 fontsize=9.5,
@@ -235,11 +234,6 @@ def completed(model: MixAndMatch, bottom: Tensor, noise: Tensor, mask: Tensor, p
     return torch.cat((tops, condition), 1)
 
 
-def grey(pictures: Tensor) -> np.ndarray:
-    """Grey values 0 to 1 as bytes."""
-    return (255 * pictures + 0.5).byte().numpy()
-
-
 def different(seen: Sequence[int]) -> str:
     """How many different digits there are, in words."""
     count = len(set(seen))
@@ -249,7 +243,7 @@ def different(seen: Sequence[int]) -> str:
 def in_words(seen: Sequence[int]) -> str:
     """What the judge sees in a model's completions."""
     digit, times = Counter(seen).most_common(1)[0]
-    return f"{different(seen)}, most often a {digit}, {times} of {len(seen)} times"
+    return f"{different(seen)}, most often {a_digit(digit)}, {times} of {len(seen)} times"
 
 
 def differences() -> Iterator[tuple[str, ...]]:

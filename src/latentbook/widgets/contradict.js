@@ -4,8 +4,6 @@
 // measured (for each decoder the share of test digits that follow the label), caption.
 
 const SETTLED = 1500; // milliseconds after the pen was lifted: what then stands on the pad is a try
-const best = (chances) => chances.indexOf(Math.max(...chances));
-const a = (digit) => (digit === 8 ? "an 8" : `a ${digit}`);
 const isDigit = (value) => Number.isInteger(value) && value >= 0 && value <= 9;
 
 // Whom a picture follows: the label, the ink, neither, or both where they agree.
@@ -21,7 +19,7 @@ function render({ model, el }) {
   const sheet = pad({ label: "pad: write a digit here", samples, hint: "write a digit", legend: "or begin with one of ours" });
 
   const group = newId("lb-label"), ten = Array.from({ length: 10 }, (_, k) => k);
-  const inputs = ten.map((k) => h("input", { type: "radio", name: group, value: k, "data-trait": "label", "aria-label": `ask for ${a(k)}` }));
+  const inputs = ten.map((k) => h("input", { type: "radio", name: group, value: k, "data-trait": "label", "aria-label": `ask for ${aDigit(k)}` }));
   inputs.forEach((input, k) => input.addEventListener("change", () => { own = true; assign(model, { label: k }); }));
   const asking = h("div", { class: "lb-ask", role: "radiogroup", "aria-label": "the digit to ask for" },
     h("span", { class: "lb-legend", "aria-hidden": "true" }, "ask for"),
@@ -33,7 +31,7 @@ function render({ model, el }) {
     const bars = ["label", "ink"].map((kind) => {
       const share = h("b", {}), words = h("span", {}), line = h("div", { class: `lb-share lb-share-${kind}` }, words, share);
       const show = (digit, value) => {
-        words.textContent = `${a(digit)}, ${kind === "label" ? "asked for" : "written"}`;
+        words.textContent = `${aDigit(digit)}, ${kind === "label" ? "asked for" : "written"}`;
         share.textContent = `${Math.round(100 * value)}\u00a0%`;
         line.style.setProperty("--share", value);
       };
@@ -45,8 +43,8 @@ function render({ model, el }) {
     const show = (picture, chances, label, ink) => {
       const seen = best(chances);
       paintGrey(canvas, picture);
-      canvas.setAttribute("aria-label", `${name}: a picture in which the judge sees ${a(seen)}`);
-      verdict.replaceChildren(`judge sees ${a(seen)}`);
+      canvas.setAttribute("aria-label", `${name}: a picture in which the judge sees ${aDigit(seen)}`);
+      verdict.replaceChildren(`judge sees ${aDigit(seen)}`);
       element.dataset.follows = followed(seen, label, ink);
       bars[0].show(label, chances[label]);
       bars[1].show(ink, chances[ink]);
@@ -81,7 +79,7 @@ function render({ model, el }) {
     board.removeAttribute("data-stale");
     clearTimeout(settling);
     if (down) return;
-    readout.textContent = `The judge reads your digit as ${a(ink)}; you ask for ${a(label)}. `
+    readout.textContent = `The judge reads your digit as ${aDigit(ink)}; you ask for ${aDigit(label)}. `
       + (label === ink ? "Ask for a digit that you did not write, so that the two disagree."
         : names.map((name, m) => `${m ? "the" : "The"} ${name} ${FOLLOWS[followed(seen[m], label, ink)]}`).join("; ") + ".");
     settling = setTimeout(() => count(label, ink, seen), SETTLED);
@@ -118,9 +116,9 @@ function render({ model, el }) {
       ["a scribble", { strokes: [[[6, 8], [21, 9], [8, 15], [20, 17], [9, 22]]], label: 5 }],
     ],
     question: {
-      words: `Here is ${a(ink)}. Ask two models for ${a(began.label)} in the same hand: what will the ${names[0]} draw?`,
-      options: [a(began.label), a(ink), "something else"], right: outcome < 0 ? 2 : outcome,
-      answer: `The ${names[0]} draws ${a(seen[0])}, the ${names[1]} ${a(seen[1])}. Now write your own.`,
+      words: `Here is ${aDigit(ink)}. Ask two models for ${aDigit(began.label)} in the same hand: what will the ${names[0]} draw?`,
+      options: [aDigit(began.label), aDigit(ink), "something else"], right: outcome < 0 ? 2 : outcome,
+      answer: `The ${names[0]} draws ${aDigit(seen[0])}, the ${names[1]} ${aDigit(seen[1])}. Now write your own.`,
       veiled: [...panels.map(({ element }) => element), tally, readout],
     },
   });

@@ -16,9 +16,11 @@ from latentbook.figures.plots import BookFigure, book_style
 from latentbook.models.conditional_vae import ConditionalVAE
 from latentbook.widgets import pad
 from latentbook.widgets.base import Whole, compose
+from latentbook.widgets.checks import refused
 from latentbook.widgets.export import read_model, shipped_model
 from latentbook.widgets.model import ModelFigure
-from latentbook.widgets.sprites import draw_mosaic
+from latentbook.widgets.sprites import draw_mosaic, grey_bytes
+from latentbook.words import a_digit
 
 # Two conditional VAEs by the words of the figure: the shipped state of each, and the variant whose runs are quoted. Both are
 # trained alike, on the same images and labels; chapter 02 also has the tutorial's code with its own training.
@@ -90,10 +92,7 @@ class ContradictFigure(ModelFigure):
     @traitlets.validate("label", "strokes")
     def _check(self, proposal: dict) -> Any:
         name, value = proposal["trait"].name, proposal["value"]
-        try:
-            return checks.count(name, value, 0, 9) if name == "label" else pad.drawing(value)
-        except ValueError as error:
-            raise traitlets.TraitError(str(error)) from None
+        return refused(lambda: checks.count(name, value, 0, 9) if name == "label" else pad.drawing(value))
 
     def seen(self) -> list[int]:
         """What the judge sees in the ink and in both drawings, as the figure stands."""
@@ -103,20 +102,23 @@ class ContradictFigure(ModelFigure):
         if not self.strokes:
             return "An empty pad, and two models that wait for a digit."
         ink, *seen = self.seen()
-        told = "; ".join(f"the {name} draws a {digit}" for name, digit in zip(self.names, seen, strict=True))
-        return f"A written {ink}, and what two models draw when they are asked for a {self.label}: {told}."
+        told = "; ".join(f"the {name} draws {a_digit(digit)}" for name, digit in zip(self.names, seen, strict=True))
+        return f"A written {ink}, and what two models draw when they are asked for {a_digit(self.label)}: {told}."
 
     @book_style()
     def still(self) -> Figure:
         files = [self.first, self.second]
         pictures, chances = answers(self.strokes, self.label, files)
         figure = BookFigure(figsize=(6.4, 2.35))
-        titles = [f"written: a {np.argmax(chances[0])}", *(f"{name}: a {self.label}?" for name in self.names)]
+        titles = [
+            f"written: {a_digit(np.argmax(chances[0]))}",
+            *(f"{name}: {a_digit(self.label)}?" for name in self.names),
+        ]
         for k, (title, grey, seen) in enumerate(zip(titles, pictures, chances, strict=True)):
             axes = figure.add_axes((0.01 + k / 3, 0.14, 0.3, 0.72))
             draw_mosaic(axes, np.frombuffer(grey, np.uint8).reshape(1, 1, 28, 28))
             axes.set_title(title, fontsize=9.5, loc="left", color="#222222", pad=4)
-            axes.set_xlabel(f"the judge sees a {np.argmax(seen)}", fontsize=9, color="#222222", loc="left")
+            axes.set_xlabel(f"the judge sees {a_digit(np.argmax(seen))}", fontsize=9, color="#222222", loc="left")
         return figure
 
 
@@ -134,7 +136,7 @@ def answers(
     drawn = [decoded(read_model(file), image, label) for file in files]
     judge = read_model(shipped_model("judge"))
     chances = [judge(one).softmax(1)[0].tolist() for one in (image, *drawn)]
-    return [(255 * one + 0.5).byte().numpy().tobytes() for one in (image, *drawn)], chances
+    return [grey_bytes(one).tobytes() for one in (image, *drawn)], chances
 
 
 def decoded(model: ConditionalVAE, image: Tensor, label: int) -> Tensor:

@@ -12,6 +12,7 @@ from latentbook.layers.spatial_transformer import window_to_image
 from latentbook.models.localisation import Localisation
 from latentbook.widgets.attention import AttentionWindow
 from latentbook.widgets.contradict import ContradictFigure
+from latentbook.words import a_digit
 
 WHERE = (2.0, 0.7, 0.4)  # of the 3: as in the chapter's examples
 CAPTION = (
@@ -34,7 +35,7 @@ def front_window(digits: Digits) -> AttentionWindow:
 
 def window_on(scenes: Tensor) -> AttentionWindow:
     """The figure on scenes [10, height, width] of the digits 0 to 9, the 3 chosen and in its window."""
-    names = [f"a {label}" for label in range(10)]
+    names = [a_digit(label) for label in range(10)]
     return AttentionWindow(scenes, where=WHERE, scene=3, names=names, caption=CAPTION)
 
 

@@ -73,14 +73,6 @@ function inNextFrame(act) {
   return { ask, cancel };
 }
 
-// Grey values on a canvas of their own size, light ink on black as `sprites` has it.
-function paintGrey(canvas, values) {
-  const side = Math.sqrt(values.length), image = new ImageData(side, side);
-  if (canvas.width !== side) [canvas.width, canvas.height] = [side, side];
-  values.forEach((value, k) => image.data.set([255 * value + 0.5, 255 * value + 0.5, 255 * value + 0.5, 255], 4 * k));
-  canvas.getContext("2d").putImageData(image, 0, 0);
-}
-
 // A sample digit in a frame of `size` pixels: strokes of any scale are placed as MNIST's, an image stays as it is.
 function stampOf(name, sample, size, width) {
   if (Array.isArray(sample?.[0])) {
@@ -322,7 +314,7 @@ function pad({ label, size = 28, width = PEN, centre = true, samples = {}, hint 
     const values = rasterise(centre && !base ? centred(strokes, { size, width }) : strokes, { size, width });
     return base ? values.map((value, k) => Math.max(value, base.values[k])) : values;
   }
-  const row = sampleButtons(stamps, legend, (name) => `Begin with a ${name}`, ({ name }) => begin(name));
+  const row = sampleButtons(stamps, legend, (name) => `Begin with ${aDigit(name)}`, ({ name }) => begin(name));
   const { stage, surface, undo, clear, on, show, stop } = board, element = board.assemble([], stamps.length ? [row.element] : []);
   show();
   return {

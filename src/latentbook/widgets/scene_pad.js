@@ -143,7 +143,7 @@ function scenePad({
 
   // A mouse can also drag a digit from its button; a finger there scrolls the page, and taps.
   let pulled = false; // then the click that ends the gesture drops nothing
-  const row = sampleButtons(stamps, legend, (name) => `Drop a ${name}`, ({ name }) => { if (!pulled) drop(name); });
+  const row = sampleButtons(stamps, legend, (name) => `Drop ${aDigit(name)}`, ({ name }) => { if (!pulled) drop(name); });
   row.buttons.forEach((button, k) => {
     let start = null, id = null;
     const centre = (event) => board.place(event).map((value) => value - digit / 2);

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image  # a dependency of matplotlib
+from torch import Tensor
 
 PREFIX = "data:image/png;base64,"
 
@@ -36,6 +37,11 @@ def pack(pictures: np.ndarray) -> tuple[str, dict[str, Any]]:
     Image.fromarray(lay(tiles.reshape(down, across, height, width), margin=0)).save(out, format="PNG", optimize=True)
     sheet = PREFIX + base64.b64encode(out.getvalue()).decode()
     return sheet, {"places": places, "across": across, "height": height, "width": width}
+
+
+def grey_bytes(pictures: Tensor) -> np.ndarray:
+    """Decoder means, grey values 0 to 1 on the CPU, as bytes 0 to 255 of the same shape, rounded. (`checks.grey` asks first.)"""
+    return (255 * pictures + 0.5).byte().numpy()
 
 
 def unpack(sheet: str, packing: dict[str, Any]) -> np.ndarray:

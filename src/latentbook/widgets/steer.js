@@ -5,9 +5,6 @@
 // (pictures [models, 1 + 11, 784], deflated): the start, before the models are here; caption.
 
 const REACH = 3, TICKS = 20, MIXES = 10, SIDE = 28, PIXELS = SIDE * SIDE;
-const best = (chances) => chances.indexOf(Math.max(...chances));
-const a = (digit) => (digit === 8 ? "an 8" : `a ${digit}`);
-const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 const isShare = (t) => typeof t === "number" && t >= 0 && t <= 1 && Math.abs(t * TICKS - Math.round(t * TICKS)) < 1e-6;
 
 // The label, as the decoders take it and in words.
@@ -18,20 +15,11 @@ function softLabel(source, target, t) {
   return y;
 }
 function mixed(source, target, t) {
-  if (source === target || t === 0 || t === 1) return a(t === 1 ? target : source);
-  return `${percent(1 - t)} ${a(source)}, ${percent(t)} ${a(target)}`;
+  if (source === target || t === 0 || t === 1) return aDigit(t === 1 ? target : source);
+  return `${percent(1 - t)} ${aDigit(source)}, ${percent(t)} ${aDigit(target)}`;
 }
 // The code of a point of a plane.
 const codeOf = ([first, second], [x, y]) => first.map((value, k) => x * value + y * second[k]);
-
-function paint(canvas, values) {
-  const image = new ImageData(SIDE, SIDE), { data } = image;
-  for (let k = 0; k < PIXELS; k++) {
-    data[4 * k] = data[4 * k + 1] = data[4 * k + 2] = 255 * values[k]; // rounded there
-    data[4 * k + 3] = 255;
-  }
-  canvas.getContext("2d").putImageData(image, 0, 0);
-}
 
 function render({ model, el }) {
   const names = model.get("names"), planes = model.get("planes"), recorded = model.get("recorded");
@@ -64,12 +52,12 @@ function render({ model, el }) {
       h("div", { class: "lb-heading" }, `${name}, this code under other labels`), h("div", { class: "lb-cells" }, ...cells.map(({ button }) => button)));
     const show = ([one, ...row], chances) => {
       const seen = best(chances), { source, target } = now();
-      paint(canvas, one);
-      canvas.setAttribute("aria-label", `${name}: a picture in which the judge sees ${a(seen)}`);
-      verdict.textContent = `judge sees ${a(seen)}`;
+      paintGrey(canvas, one);
+      canvas.setAttribute("aria-label", `${name}: a picture in which the judge sees ${aDigit(seen)}`);
+      verdict.textContent = `judge sees ${aDigit(seen)}`;
       sure.textContent = `confidence ${percent(chances[seen])}`;
       element.dataset.seen = seen === source || seen === target ? "asked" : "neither";
-      row.forEach((values, k) => paint(cells[k].small, values));
+      row.forEach((values, k) => paintGrey(cells[k].small, values));
     };
     return { element, side, strip, plane, cells, directions, show, draw: () => plane.draw(codes, codes, 1) };
   });
@@ -100,7 +88,7 @@ function render({ model, el }) {
   }
   function said(seen) {
     const { t, source, target } = now();
-    const told = names.map((name, m) => `the ${name} draws ${a(seen[m])}`
+    const told = names.map((name, m) => `the ${name} draws ${aDigit(seen[m])}`
       + (seen[m] === source || seen[m] === target ? "" : ", which was not asked for"));
     return `The label is ${mixed(source, target, t)}: ${told.join("; ")}.`;
   }
@@ -142,19 +130,19 @@ function render({ model, el }) {
 
   const [start, seen] = [now(), recorded.chances.map(best)], other = [3, 8].includes(start.source) ? [7, 1] : [3, 8];
   const outcome = [start.source, start.target].indexOf(seen[1]);
-  const asked = start.t === 0.5 ? `half ${a(start.source)} and half ${a(start.target)}` : mixed(start.source, start.target, start.t);
+  const asked = start.t === 0.5 ? `half ${aDigit(start.source)} and half ${aDigit(start.target)}` : mixed(start.source, start.target, start.t);
   const betting = asRecorded() && start.source !== start.target && start.t > 0 && start.t < 1;
   const manner = manners(model, {
     state: { point: (value) => isOnPlane(value, REACH), t: isShare, source: below(10), target: below(10) },
     tries: [
-      [`ask for ${a(start.target)}`, { ...start, t: 1 }],
-      [`${a(start.target)}, another corner`, { ...start, t: 1, point: [-1.8, -1.6] }],
+      [`ask for ${aDigit(start.target)}`, { ...start, t: 1 }],
+      [`${aDigit(start.target)}, another corner`, { ...start, t: 1, point: [-1.8, -1.6] }],
       [`from ${other[0]} to ${other[1]}`, { ...start, t: 0.5, source: other[0], target: other[1] }],
     ],
     question: betting ? {
       words: `The label is ${asked}. What will the ${names[1]} draw?`,
-      options: [a(start.source), a(start.target), "neither"], right: outcome < 0 ? 2 : outcome,
-      answer: `The ${names[1]} draws ${a(seen[1])}, the ${names[0]} ${a(seen[0])}, as the judge reads them. Now drag the point.`,
+      options: [aDigit(start.source), aDigit(start.target), "neither"], right: outcome < 0 ? 2 : outcome,
+      answer: `The ${names[1]} draws ${aDigit(seen[1])}, the ${names[0]} ${aDigit(seen[0])}, as the judge reads them. Now drag the point.`,
       veiled: [...panels.flatMap(({ side, strip }) => [side, strip]), readout],
     } : null,
   });

@@ -14,10 +14,12 @@ from latentbook.data.digits import Digits
 from latentbook.figures.plots import BookFigure, book_style
 from latentbook.models.conditional_vae import ConditionalVAE
 from latentbook.widgets.base import Real, Whole, compose
+from latentbook.widgets.checks import refused
 from latentbook.widgets.export import read_model, shipped_model
 from latentbook.widgets.model import ModelFigure
 from latentbook.widgets.plane import draw_codes
-from latentbook.widgets.sprites import draw_mosaic
+from latentbook.widgets.sprites import draw_mosaic, grey_bytes
+from latentbook.words import a_digit
 
 # The two of ContradictFigure, by its words: the shipped state of each.
 MODELS = {"tutorial's model": "conditional-vae-retrained", "fixed model": "conditional-vae-fixed"}
@@ -63,10 +65,10 @@ class SteerFigure(ModelFigure):
     t = Real(0.5).tag(sync=True)
     source = Whole(3).tag(sync=True)
     target = Whole(8).tag(sync=True)
-    recorded = traitlets.Dict().tag(
-        sync=True
-    )  # the start, for as long as the models are on their way: {"of", "chances"},
-    drawn = traitlets.Bytes().tag(sync=True)  # and its pictures, uint8 [models, 1 + 11, 784], deflated
+    # The start, for as long as the models are on their way: {"of", "chances"}, and its pictures, uint8
+    # [models, 1 + 11, 784], deflated.
+    recorded = traitlets.Dict().tag(sync=True)
+    drawn = traitlets.Bytes().tag(sync=True)
     caption = traitlets.Unicode(
         "The tutorial's model draws mostly what the code says; the fixed model draws the label in the handwriting of the code. "
         "Drag a point, then move the label."
@@ -107,19 +109,16 @@ class SteerFigure(ModelFigure):
     @traitlets.validate("point", "t", "source", "target")
     def _check(self, proposal: dict) -> Any:
         name, value = proposal["trait"].name, proposal["value"]
-        try:
-            if name in ("source", "target"):
-                return checks.count(name, value, 0, 9)
-            return checked_point(value) if name == "point" else checked_share(value)
-        except ValueError as error:
-            raise traitlets.TraitError(str(error)) from None
+        if name in ("source", "target"):
+            return refused(lambda: checks.count(name, value, 0, 9))
+        return refused(lambda: checked_point(value) if name == "point" else checked_share(value))
 
     def record(self) -> None:
         """Keep what both models draw in the present state, which is shown until they are there."""
         pictures, chances = self.answers()
         of = {name: getattr(self, name) for name in ("point", "t", "source", "target")}
         self.recorded = {"of": of, "chances": [[round(share, 4) for share in row] for row in chances.tolist()]}
-        self.drawn = zlib.compress(grey(pictures).tobytes(), 9)
+        self.drawn = zlib.compress(grey_bytes(pictures).tobytes(), 9)
 
     def state(self) -> dict[str, Any]:
         """The saved traits, with a record of the state that they tell: a hand may have changed it."""
@@ -151,12 +150,14 @@ class SteerFigure(ModelFigure):
         spread = " and ".join(
             f"{plane['between']:.0%} in the {name}" for name, plane in zip(self.names, self.planes, strict=True)
         )
-        told = ", ".join(f"the {name} draws {a(seen)}" for name, seen in zip(self.names, self.seen(), strict=True))
+        told = ", ".join(
+            f"the {name} draws {a_digit(seen)}" for name, seen in zip(self.names, self.seen(), strict=True)
+        )
         return (
             f"Two planes with the codes of {len(self.labels)} digits as figures of their class, over the prior's circles; of "
             f"the spread on them, {spread} lies between classes. Of the point ({self.point[0]:g}, {self.point[1]:g}) and the "
             f"label {self.asked()}, {told}, as the judge sees it. Below, both draw that point under labels that go from "
-            f"{a(self.source)} to {a(self.target)}."
+            f"{a_digit(self.source)} to {a_digit(self.target)}."
         )
 
     @book_style()
@@ -171,11 +172,13 @@ class SteerFigure(ModelFigure):
                 *self.point, "o", markersize=9, markerfacecolor="none", color="#222222", markeredgewidth=1.6, zorder=5
             )
             axes = figure.add_axes((left + 0.325, 0.6, 0.15, 0.26))
-            draw_mosaic(axes, grey(pictures[k, :1]).reshape(1, 1, 28, 28))
-            axes.set_xlabel(f"judge sees {a(seen)}\n({chances[k].max():.0%})", fontsize=9, color="#222222", loc="left")
+            draw_mosaic(axes, grey_bytes(pictures[k, :1]).reshape(1, 1, 28, 28))
+            axes.set_xlabel(
+                f"judge sees {a_digit(seen)}\n({chances[k].max():.0%})", fontsize=9, color="#222222", loc="left"
+            )
             axes = figure.add_axes((0.01, 0.2 - 0.19 * k, 0.98, 0.13))
-            draw_mosaic(axes, grey(pictures[k, 1:]).reshape(1, MIXES + 1, 28, 28))
-            title = f"{name}, the label from {a(self.source)} to {a(self.target)}"
+            draw_mosaic(axes, grey_bytes(pictures[k, 1:]).reshape(1, MIXES + 1, 28, 28))
+            title = f"{name}, the label from {a_digit(self.source)} to {a_digit(self.target)}"
             axes.set_title(title, fontsize=9, loc="left", color="#222222", pad=2)
         figure.text(0.01, 0.97, f"label: {self.asked()}", fontsize=9.5, color="#222222")
         return figure
@@ -245,18 +248,9 @@ def soft_label(source: int, target: int, t: float) -> Tensor:
     return y
 
 
-def a(digit: int) -> str:
-    return "an 8" if digit == 8 else f"a {digit}"
-
-
 def mixed(source: int, target: int, t: float) -> str:
     """A soft label in words."""
     share = round(100 * t)
     if source == target or share in (0, 100):
-        return a(target if share == 100 else source)
-    return f"{100 - share} % {a(source)} and {share} % {a(target)}"
-
-
-def grey(pictures: Tensor) -> np.ndarray:
-    """Grey values 0 to 1 as bytes."""
-    return (255 * pictures + 0.5).byte().numpy()
+        return a_digit(target if share == 100 else source)
+    return f"{100 - share} % {a_digit(source)} and {share} % {a_digit(target)}"

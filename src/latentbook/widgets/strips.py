@@ -1,6 +1,6 @@
 """StripsFigure: a scrubber over pictures that change, epoch by epoch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from textwrap import fill
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from latentbook import checks
 from latentbook.figures.plots import COLOURS, BookFigure, book_style
 from latentbook.widgets.base import StaticWidget, Whole, compose
-from latentbook.widgets.checks import grey, plain_numbers
+from latentbook.widgets.checks import grey, plain_numbers, refused
 from latentbook.widgets.checks import words as texts
 from latentbook.widgets.sprites import draw_mosaic, pack, unpack
 
@@ -287,14 +287,6 @@ def checked_curve(name: str, values: Any, count: int, percent: bool) -> list[int
         )
     rest = iter(kept)
     return [next(rest) if is_there else None for is_there in there.tolist()]
-
-
-def refused(check: Callable[[], Any]) -> Any:
-    """What a check returns, its ValueError as traitlets has it."""
-    try:
-        return check()
-    except ValueError as error:
-        raise traitlets.TraitError(str(error)) from error
 
 
 def decimals(values: Sequence[float], percent: bool) -> int:
