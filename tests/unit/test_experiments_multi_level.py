@@ -15,19 +15,17 @@ from unit_harness import one_of_each_kind, seeded
 
 from latentbook import evaluation
 from latentbook.data.digits import Batch, Digits, load_digits
+from latentbook.evaluation import correlation, slant, thickness
 from latentbook.experiments import EXPERIMENTS, multi_level_swaps, multi_level_table, multi_level_vae
 from latentbook.experiments.multi_level_swaps import (
     Swaps,
-    correlation,
     evidence_sets,
     gather,
     generated,
     kept,
     other_classes,
     place,
-    slant,
     swap,
-    thickness,
 )
 from latentbook.experiments.multi_level_table import COLUMNS, Probes, encode_epoch, fit_probes, score, table
 from latentbook.experiments.multi_level_vae import VARIANTS, Config, Replayed, but, training_set
@@ -65,6 +63,11 @@ def small(config: Config) -> Config:
 def run_small(variant: str, train: Digits, test: Digits, seed: int = 0) -> Run:
     config = small(VARIANTS[variant])
     return multi_level_vae.run(variant, seed, config=config, train=train, test=test, progress=False)
+
+
+def swap_metrics(model: MultiLevelVAE, config: Config, test: Digits) -> dict[str, float]:
+    generator = seeded()
+    return multi_level_vae.swap_metrics(lambda k: multi_level_swaps.swap(model, test, k, generator), config)
 
 
 # Every variant
@@ -120,7 +123,9 @@ def test_the_variants_are_what_their_names_say():
     paper, weighed = VARIANTS["paper"].model, VARIANTS["style-kl-2"]
     assert (paper.class_kl, paper.average, paper.cut_gradient, paper.likelihood) == ("group", "groups", False, "mse")
     for name, config in VARIANTS.items():
-        assert config.model.cut_gradient == (name.startswith(("reproduction", "untrained")) or name.endswith("-cut"))
+        assert config.model.cut_gradient == (
+            name.startswith(("reproduction", "untrained", "cut-")) or name.endswith("-cut")
+        )
         assert not config.replay or config.model.cut_gradient or name.startswith("gradient-replay")
         kind, *numbers = name.rsplit("-", 2) if name.startswith("latent-") else name.rsplit("-", 1)
         if kind == "latent":
@@ -139,6 +144,13 @@ def test_the_variants_are_what_their_names_say():
 def test_but_tells_the_models_choices_from_the_runs():
     changed = but(Config(), noise_std=0.5, epochs=3)
     assert changed == Config(MultiLevelVAEConfig(noise_std=0.5), epochs=3)
+
+
+def test_the_model_without_names_reads_none_and_its_groups_are_small():
+    config = VARIANTS["unnamed"]
+    assert not (config.model.adversary or config.model.identity or config.hold_out)
+    assert config.model.group_size == 5 and not config.model.random_sizes  # never more than five images
+    assert set(multi_level_vae.weights(config)) == {"bce", "style_kl", "class_kl", "consensus"}
 
 
 # What training shows
@@ -292,7 +304,7 @@ def test_whom_a_swap_follows(hears, expected, test, judge_that_knows):
     for sampled in (False, True):
         asked, source = swap(model, test, 2, seeded(), sampled).follows()
         assert (float(asked.float().mean()), float(source.float().mean())) == expected
-    metrics = multi_level_vae.swap_metrics(model, Config(swaps=300), test, seeded())
+    metrics = swap_metrics(model, Config(swaps=300), test)
     for k in (1, 2, 5, 10):
         assert metrics[f"follows_class_k{k}"] == expected[0]
     assert metrics["follows_style"] == metrics["follows_style_k10"] == expected[1]
@@ -341,7 +353,7 @@ def test_unseen_classes_are_counted_apart(test, judge_that_knows):
             return torch.where(class_code[:, 7:8] > 0.5, torch.logit(self.typical[1], 1e-6), drawn)  # a 1 for a 7
 
     model, config = HalfDeaf(test, "class"), Config(hold_out=(7,), swaps=50)
-    metrics = multi_level_vae.swap_metrics(model, config, test, seeded())
+    metrics = swap_metrics(model, config, test)
     assert metrics["unseen_follows_class_k1"] == 0 and 0.85 < metrics["follows_class_k1"] < 0.95
     assert multi_level_vae.place_metrics(model, config, test, seeded())["unseen_placed_k10"] == 1
 
@@ -600,7 +612,9 @@ def test_the_evidence_of_the_metrics_is_drawn_by_this_module(test, monkeypatch):
         return evidence_sets(labels, wanted, k, generator, scored)
 
     monkeypatch.setattr(multi_level_swaps, "evidence_sets", spy)
-    multi_level_vae.swap_metrics(initialise(MultiLevelVAE, 0), Config(swaps=20), test, seeded())
+    model = initialise(MultiLevelVAE, 0)
+    swap_metrics(model, Config(swaps=20), test)
+    multi_level_vae.sampled_metrics(model, test, seeded())
     assert [k for k, _ in seen] == [1, 2, 5, 10, 1, 10]
     assert all(torch.equal(scored, torch.arange(len(test))) for _, scored in seen)
 

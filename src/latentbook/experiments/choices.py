@@ -34,6 +34,7 @@ FIRST_EDITION = replace(
 
 # Chapter 02's points: enough epochs for one cycle to settle, few enough for all of them to be tried.
 CONDITIONAL = replace(conditional_vae.FIXED, epochs=8)
+FEW_LABELS = replace(conditional_vae.FEW, labelled=1000, learning_rate=2e-3)  # at the first edition's peak
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ HEARD = Criterion("listening_z", "beside: another's z costs (nats)", more_is_bet
 OBEYED = Criterion("other_label_wins", "another label wins (%)", more_is_better=True, form=".1%")
 OBEYED_BESIDE = Criterion("other_label_wins", "beside: another label wins (%)", True, ".1%", decides=False)
 SLANT = Criterion("slant_kept", "beside: slant kept (correlation)", more_is_better=True, form=".3f", decides=False)
+RIGHT = Criterion("accuracy", "right on validation digits (%)", more_is_better=True, form=".2%")
+BOUND_BESIDE = Criterion("bce_and_kl", "beside: BCE + KL (nats)", form=".2f", decides=False)
 CRITERIA: dict[str, tuple[Criterion, ...]] = {
     "primer": (ELBO,),
     "mix-and-match": (BOUND, AGREEMENT, BEST_OF_18, HEARD),
@@ -172,6 +175,26 @@ CHOICES: tuple[Choice, ...] = (
         taken="3.0",
         points={str(weight): {"recovery_weight": weight} for weight in (3.0, 10.0)},
         criteria=(BOUND, OBEYED_BESIDE, SLANT),
+    ),
+    Choice(
+        "conditional-vae",
+        "smoothness radius",
+        called="1,000 labels",
+        base=FEW_LABELS,
+        before="1.5",
+        taken="1.5",
+        points={str(radius): {"smooth_radius": radius} for radius in (0.75, 1.5, 3.0)},
+        criteria=(RIGHT, BOUND_BESIDE),
+    ),
+    Choice(
+        "conditional-vae",
+        "peak learning rate, few labels",
+        called="1,000 labels",
+        base=FEW_LABELS,
+        before="0.002",
+        taken="0.008",
+        points={str(rate): {"learning_rate": rate} for rate in (0.002, 0.004, 0.008, 0.016)},
+        criteria=(RIGHT, BOUND_BESIDE),
     ),
 )
 
