@@ -14,7 +14,17 @@ HERE = Path(__file__).resolve().parent
 WIDGETS = HERE.parents[1] / "src" / "latentbook" / "widgets"
 WEIGHTS = WIDGETS.with_name("weights")
 # In this order, in front of every figure.
-SHARED = ("base.js", "sampling.js", "scene.js", "layers.js", "engine.js", "pad.js", "plane.js", "scene_pad.js")
+SHARED = (
+    "base.js",
+    "sampling.js",
+    "scene.js",
+    "layers.js",
+    "engine.js",
+    "pad.js",
+    "plane.js",
+    "ellipses.js",
+    "scene_pad.js",
+)
 FORMULAS = ("startup", "core", "input/tex", "output/chtml", "output/chtml/fonts/tex", "a11y/assistive-mml")  # no menu
 COMMENT = re.compile(r"^[ \t]*//.*\n", re.MULTILINE)  # a whole line
 EXPORT = re.compile(r"^export default (?=\{)", re.MULTILINE)

@@ -400,6 +400,8 @@ def score(options: argparse.Namespace) -> int:
             about = (results.data_of(train, test), number, time.perf_counter() - start, options.results)
             place = scoring.record(options.system, found[number], read, *about)
             print(f"seed {number}: recorded in {place}", flush=True)
+    if options.record and scoring.SYSTEMS[options.system].experiment == "multi-level-vae":
+        print(f"pictures kept in {scoring.keep_pictures(options.system, model, test, options.results)}")
     print(f"{options.system}, {len(found)} seed(s) of what is drawn in scoring\n{scoring.in_words(found)}")
     return 0
 

@@ -405,3 +405,59 @@ def derangement(
     other = torch.empty_like(order)
     other[order] = order.roll(-step)
     return other
+
+
+def grey_images(images: Tensor) -> Float[Tensor, "n 1 height width"]:
+    """Pictures whose shape is measured, as floats. Raises ValueError unless they are [n, 1, height, width] in [0, 1], no NaN."""
+    images = checks.as_tensor("images", images)
+    return checks.grey("images", images, ("n", 1, "height", "width"), checks.float_type(images))
+
+
+def slant(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, " n"]:
+    """How far a digit leans: the shear mu_11 / mu_02 of its ink in pixels a row,
+    positive to the right, 0 for a blank image.
+
+    An upright stroke sheared by t has slant t exactly; it is what "deskewing" a digit
+    removes. Raises as `grey_images`.
+    """
+    images = grey_images(images)
+    ink, (n, _, rows, columns) = images.clamp(min=0).squeeze(1), images.shape
+    up = -torch.arange(rows, device=images.device, dtype=images.dtype).view(1, -1, 1)
+    right = torch.arange(
+        columns,
+        device=images.device,
+        dtype=images.dtype,
+    ).view(1, 1, -1)
+    mass = ink.sum((1, 2)).clamp(min=1e-6)
+    y = up - ((ink * up).sum((1, 2)) / mass).view(n, 1, 1)
+    x = right - ((ink * right).sum((1, 2)) / mass).view(n, 1, 1)
+    return (ink * x * y).sum((1, 2)) / (ink * y.square()).sum((1, 2)).clamp(min=1e-6)
+
+
+def thickness(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, " n"]:
+    """The width of a digit's stroke in pixels: twice its area over its outline, 0 for a
+    blank image.
+
+    The outline of a grey image is its total variation (the coarea formula), so a stroke
+    that is only fainter keeps its width; for the same reason strokes of less than two
+    pixels, which are grey throughout, all measure about two.
+    Raises as `grey_images`.
+    """
+    ink = F.pad(grey_images(images).clamp(min=0).squeeze(1), (1, 1, 1, 1))
+    # the corners between four pixels
+    a, b, c, d = ink[:, :-1, :-1], ink[:, :-1, 1:], ink[:, 1:, :-1], ink[:, 1:, 1:]
+    outline = 0.5 * (
+        # across and down
+        (b + d - a - c).square() + (c + d - a - b).square()
+    ).sqrt().sum((1, 2))
+    return 2 * ink.sum((1, 2)) / outline.clamp(min=1e-6)
+
+
+def correlation(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
+    """Pearson's correlation; 0 where one of the two does not vary. Raises ValueError unless both are finite numbers [n]."""
+    a, b = (checks.as_tensor(name, part) for name, part in (("a", a), ("b", b)))
+    n = checks.same_length(a=a, b=b)
+    a, b = (checks.finite(name, part, (n,), torch.float64) for name, part in (("a", a), ("b", b)))
+    a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
+    scale = a.norm() * b.norm()
+    return float(a @ b / scale) if scale > 1e-9 * len(a) else 0.0

@@ -33,6 +33,7 @@ MEANT_FOR = {
     "primer": "kl-weight-1",
     "mix-and-match": "best",
     "fixed, 8 epochs": "fixed",
+    "1,000 labels": "labels-1000",
 }
 
 

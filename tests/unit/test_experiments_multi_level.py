@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -15,25 +16,24 @@ from unit_harness import one_of_each_kind, seeded
 
 from latentbook import evaluation
 from latentbook.data.digits import Batch, Digits, load_digits
-from latentbook.experiments import EXPERIMENTS, multi_level_swaps, multi_level_table, multi_level_vae
+from latentbook.evaluation import correlation, slant, thickness
+from latentbook.experiments import EXPERIMENTS, conditional_vae, multi_level_swaps, multi_level_table, multi_level_vae
 from latentbook.experiments.multi_level_swaps import (
     Swaps,
-    correlation,
     evidence_sets,
     gather,
     generated,
     kept,
     other_classes,
     place,
-    slant,
     swap,
-    thickness,
 )
 from latentbook.experiments.multi_level_table import COLUMNS, Probes, encode_epoch, fit_probes, score, table
 from latentbook.experiments.multi_level_vae import VARIANTS, Config, Replayed, but, training_set
 from latentbook.experiments.originals.multi_level_vae import accumulate_by_dictionary, draw_by_dictionary
 from latentbook.experiments.run import Run
 from latentbook.layers.distributions import DiagonalGaussian, product_of_experts
+from latentbook.models.conditional_vae import ConditionalVAE
 from latentbook.models.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
 from latentbook.training.loop import History, initialise
 
@@ -67,6 +67,11 @@ def run_small(variant: str, train: Digits, test: Digits, seed: int = 0) -> Run:
     return multi_level_vae.run(variant, seed, config=config, train=train, test=test, progress=False)
 
 
+def swap_metrics(model: MultiLevelVAE, config: Config, test: Digits) -> dict[str, float]:
+    generator = seeded()
+    return multi_level_vae.swap_metrics(lambda k: multi_level_swaps.swap(model, test, k, generator), config)
+
+
 # Every variant
 
 ALWAYS = {
@@ -86,12 +91,15 @@ def test_every_kind_of_variant_runs(variant, train, test):
     config, result = VARIANTS[variant], run_small(variant, train, test)
     metrics = result.metrics
     assert all(isinstance(value, (int, float)) and math.isfinite(value) for value in metrics.values())
-    assert set(metrics) >= ALWAYS
+    supervised = variant == "supervised"
+    assert set(metrics) >= ({name for name in ALWAYS if "probe" not in name} if supervised else ALWAYS)
     assert TABLE & set(metrics) == (TABLE if config.table_iterations else set())
     assert ("unseen_follows_class_k10" in metrics) == ("unseen_placed_k1" in metrics) == bool(config.hold_out)
     shares = [value for name, value in metrics.items() if "follows" in name or "probe" in name or "placed" in name]
     assert all(0 <= share <= 1 for share in shares + [metrics[name] for name in TABLE & set(metrics)])
-    assert (result.seconds > 0) == (config.epochs > 0) and isinstance(result.model, MultiLevelVAE)
+    assert (result.seconds > 0) == (config.epochs > 0) and isinstance(
+        result.model, ConditionalVAE if supervised else MultiLevelVAE
+    )
     followed = metrics["follows_class_k10"] + metrics["follows_style_k10"]
     assert (result.failed is not None) == (config.epochs > 0 and followed < multi_level_vae.THRESHOLD)
 
@@ -120,7 +128,9 @@ def test_the_variants_are_what_their_names_say():
     paper, weighed = VARIANTS["paper"].model, VARIANTS["style-kl-2"]
     assert (paper.class_kl, paper.average, paper.cut_gradient, paper.likelihood) == ("group", "groups", False, "mse")
     for name, config in VARIANTS.items():
-        assert config.model.cut_gradient == (name.startswith(("reproduction", "untrained")) or name.endswith("-cut"))
+        assert config.model.cut_gradient == (
+            name.startswith(("reproduction", "untrained", "cut-")) or name.endswith("-cut")
+        )
         assert not config.replay or config.model.cut_gradient or name.startswith("gradient-replay")
         kind, *numbers = name.rsplit("-", 2) if name.startswith("latent-") else name.rsplit("-", 1)
         if kind == "latent":
@@ -139,6 +149,40 @@ def test_the_variants_are_what_their_names_say():
 def test_but_tells_the_models_choices_from_the_runs():
     changed = but(Config(), noise_std=0.5, epochs=3)
     assert changed == Config(MultiLevelVAEConfig(noise_std=0.5), epochs=3)
+
+
+def test_what_is_compared_is_nested_and_only_the_last_reads_names():
+    chain = [
+        multi_level_vae.COMPARED[name]
+        for name in ("bound", "costly-style", "few-images", "cheap-class", "unnamed", "named")
+    ]
+    changed = [
+        {f for f in vars(a) if f != "model" and getattr(a, f) != getattr(b, f)}
+        | {f for f in vars(a.model) if getattr(a.model, f) != getattr(b.model, f)}
+        for a, b in itertools.pairwise(chain)
+    ]
+    assert changed == [
+        {"style_kl_weight"},
+        {"group_size"},
+        {"class_kl_weight"},
+        {"consensus"},
+        {"adversary", "identity"},
+    ]
+    assert all(not (config.model.adversary or config.model.identity or config.hold_out) for config in chain[:-1])
+    assert chain[-2].model.group_size == 5 and not chain[-2].model.random_sizes  # never more than five images
+
+
+def test_the_ceiling_is_chapter_02s_model_in_this_chapters_swaps(train, test):
+    model = conditional_vae.build(conditional_vae.FIXED)
+    model.eval()
+    swaps = multi_level_vae.supervised_swap(model, test, 3, seeded())
+    own = multi_level_swaps.swap(initialise(MultiLevelVAE, 0), test, 3, seeded())
+    assert torch.equal(swaps.wanted, own.wanted) and torch.equal(swaps.evidence, own.evidence)  # the same question
+    logits = model.classify(test.images.flatten(1)).log_softmax(1)
+    asked = torch.stack([logits[row].sum(0).argmax() for row in swaps.evidence])
+    with torch.no_grad():
+        torch.testing.assert_close(swaps.images, model.sample(asked, z=model.infer(test.images).mean))
+    assert VARIANTS["supervised"].learning_rate == conditional_vae.FIXED.learning_rate
 
 
 # What training shows
@@ -292,7 +336,7 @@ def test_whom_a_swap_follows(hears, expected, test, judge_that_knows):
     for sampled in (False, True):
         asked, source = swap(model, test, 2, seeded(), sampled).follows()
         assert (float(asked.float().mean()), float(source.float().mean())) == expected
-    metrics = multi_level_vae.swap_metrics(model, Config(swaps=300), test, seeded())
+    metrics = swap_metrics(model, Config(swaps=300), test)
     for k in (1, 2, 5, 10):
         assert metrics[f"follows_class_k{k}"] == expected[0]
     assert metrics["follows_style"] == metrics["follows_style_k10"] == expected[1]
@@ -341,7 +385,7 @@ def test_unseen_classes_are_counted_apart(test, judge_that_knows):
             return torch.where(class_code[:, 7:8] > 0.5, torch.logit(self.typical[1], 1e-6), drawn)  # a 1 for a 7
 
     model, config = HalfDeaf(test, "class"), Config(hold_out=(7,), swaps=50)
-    metrics = multi_level_vae.swap_metrics(model, config, test, seeded())
+    metrics = swap_metrics(model, config, test)
     assert metrics["unseen_follows_class_k1"] == 0 and 0.85 < metrics["follows_class_k1"] < 0.95
     assert multi_level_vae.place_metrics(model, config, test, seeded())["unseen_placed_k10"] == 1
 
@@ -600,7 +644,9 @@ def test_the_evidence_of_the_metrics_is_drawn_by_this_module(test, monkeypatch):
         return evidence_sets(labels, wanted, k, generator, scored)
 
     monkeypatch.setattr(multi_level_swaps, "evidence_sets", spy)
-    multi_level_vae.swap_metrics(initialise(MultiLevelVAE, 0), Config(swaps=20), test, seeded())
+    model = initialise(MultiLevelVAE, 0)
+    swap_metrics(model, Config(swaps=20), test)
+    multi_level_vae.sampled_metrics(model, test, seeded())
     assert [k for k, _ in seen] == [1, 2, 5, 10, 1, 10]
     assert all(torch.equal(scored, torch.arange(len(test))) for _, scored in seen)
 

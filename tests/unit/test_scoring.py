@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,6 +16,7 @@ from latentbook import __main__ as cli
 from latentbook.data import load_digits
 from latentbook.experiments import mix_and_match, multi_level_vae, results, scoring
 from latentbook.experiments import reproduce as runs
+from latentbook.experiments.multi_level_swaps import specimens
 from latentbook.experiments.scoring import SYSTEMS, load_published, renamed, unknown_sources
 from latentbook.training.loop import initialise
 
@@ -191,6 +194,30 @@ def test_a_multi_level_vae_is_scored_from_both_files_and_a_strange_one_is_told(f
     assert said.err.count("does not say that it was made from the published file") == 2
     for metric in ("follows_class_k10", "follows_style", "listening_class", "listening_style"):
         assert f"  {metric} " in said.out
+
+
+def test_the_pictures_of_a_published_model_are_its_own_swaps_and_codes(tmp_path):
+    test = load_digits("test", source="offline")
+    model, _ = original("multi-level-vae-std-1")
+    scoring.keep_pictures("multi-level-vae-std-1", model, test, tmp_path)
+    kept = scoring.load_pictures("multi-level-vae-std-1", tmp_path)
+    for k in (1, 10):
+        styles, evidence = specimens(test, k)
+        assert kept[f"grid_{k}"].shape == (5, 10, 28, 28) and evidence.shape[:2] == (10, k)
+        one = model.swap(styles[3:4], evidence[6:7])[0, 0]
+        assert np.abs(kept[f"grid_{k}"][3, 6] / 255 - one.detach().numpy()).max() < 0.003
+    n = len(kept["labels"])
+    assert n == min(scoring.SHOWN, len(test)) and kept["style"].shape == kept["together"].shape == (n, 10)
+    sevens = test.images[:n][test.labels[:n] == 7]
+    found = model.infer_class(sevens[None]).mean[0].detach().numpy()
+    np.testing.assert_allclose(kept["together"][kept["labels"] == 7][0], found, atol=2e-3)
+    with pytest.raises(ValueError, match=re.escape("multi-level-vae-std-0.1")):
+        scoring.load_pictures("mix-and-match")
+
+
+def test_the_books_pictures_of_published_models_are_there():
+    for std in ("1", "0.1"):
+        assert scoring.load_pictures(f"multi-level-vae-std-{std}")["grid_1"].shape == (5, 10, 28, 28)
 
 
 def test_mistakes_are_told_in_one_line(few, tmp_path, capsys):

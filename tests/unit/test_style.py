@@ -114,6 +114,7 @@ WIDGETS = {
     "RelabelFigure": lambda: widgets.RelabelFigure(
         FOUR[:2, 0], {"a model": uniform(2, 3, 28, 28)}, {"a model": [[0, 1, 2], [1, 1, 1]]}
     ),
+    "SignFigure": lambda: widgets.SignFigure(load_digits("test", source="offline")),
     "RepeatFigure": lambda: widgets.RepeatFigure(
         FOUR[:, 0], WHERE.expand(4, 2, 3), uniform(4, 2) / 4 + 0.7, encoder=WHAT[0], decoder=WHAT[1], output_bias=-1
     ),

@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from latentbook.data.digits import Digits
 from latentbook.data.splits import train_validation_split
-from latentbook.experiments import EXPERIMENTS, conditional_vae, mix_and_match, primer, results
+from latentbook.experiments import EXPERIMENTS, conditional_vae, mix_and_match, multi_level_vae, primer, results
 from latentbook.experiments.listening import listening_metrics
+from latentbook.experiments.multi_level_swaps import swap
 from latentbook.experiments.run import Run, but, finished
 from latentbook.experiments.statistics import Interval, difference_interval
 from latentbook.training.loop import mean_terms
@@ -34,6 +36,10 @@ FIRST_EDITION = replace(
 
 # Chapter 02's points: enough epochs for one cycle to settle, few enough for all of them to be tried.
 CONDITIONAL = replace(conditional_vae.FIXED, epochs=8)
+FEW_LABELS = replace(conditional_vae.FEW, labelled=1000, learning_rate=2e-3)  # at the first edition's peak
+# Chapter 03's, in a quarter of the epochs.
+UNNAMED = replace(multi_level_vae.UNNAMED, epochs=15)
+NAMED = replace(multi_level_vae.NAMED, epochs=15)
 
 
 @dataclass(frozen=True)
@@ -98,10 +104,19 @@ HEARD = Criterion("listening_z", "beside: another's z costs (nats)", more_is_bet
 OBEYED = Criterion("other_label_wins", "another label wins (%)", more_is_better=True, form=".1%")
 OBEYED_BESIDE = Criterion("other_label_wins", "beside: another label wins (%)", True, ".1%", decides=False)
 SLANT = Criterion("slant_kept", "beside: slant kept (correlation)", more_is_better=True, form=".3f", decides=False)
+RIGHT = Criterion("accuracy", "right on validation digits (%)", more_is_better=True, form=".2%")
+BOUND_BESIDE = Criterion("bce_and_kl", "beside: BCE + KL (nats)", form=".2f", decides=False)
+# In chapter 03 what a swap takes from the evidence, of one image or ten, trades against what it keeps of the hand.
+FOLLOWED = Criterion("follows_class_k1", "follows class, 1 image (%)", more_is_better=True, form=".1%")
+FOLLOWED_TEN = Criterion("follows_class_k10", "follows class, 10 images (%)", more_is_better=True, form=".1%")
+HAND = Criterion("thickness_kept", "thickness kept (correlation)", more_is_better=True, form=".3f")
+HAND_BESIDE = replace(HAND, name="beside: thickness kept (correlation)", decides=False)
+BCE = Criterion("bce", "beside: BCE (nats)", decides=False)
 CRITERIA: dict[str, tuple[Criterion, ...]] = {
     "primer": (ELBO,),
     "mix-and-match": (BOUND, AGREEMENT, BEST_OF_18, HEARD),
     "conditional-vae": (BOUND, OBEYED, SLANT),
+    "multi-level-vae": (FOLLOWED, FOLLOWED_TEN, HAND, BCE),
 }
 
 CHOICES: tuple[Choice, ...] = (
@@ -173,6 +188,84 @@ CHOICES: tuple[Choice, ...] = (
         points={str(weight): {"recovery_weight": weight} for weight in (3.0, 10.0)},
         criteria=(BOUND, OBEYED_BESIDE, SLANT),
     ),
+    Choice(
+        "conditional-vae",
+        "smoothness radius",
+        called="1,000 labels",
+        base=FEW_LABELS,
+        before="1.5",
+        taken="1.5",
+        points={str(radius): {"smooth_radius": radius} for radius in (0.75, 1.5, 3.0)},
+        criteria=(RIGHT, BOUND_BESIDE),
+    ),
+    Choice(
+        "conditional-vae",
+        "peak learning rate, few labels",
+        called="1,000 labels",
+        base=FEW_LABELS,
+        before="0.002",
+        taken="0.008",
+        points={str(rate): {"learning_rate": rate} for rate in (0.002, 0.004, 0.008, 0.016)},
+        criteria=(RIGHT, BOUND_BESIDE),
+    ),
+    Choice(
+        "multi-level-vae",
+        "peak learning rate",
+        called="without names, 15 epochs",
+        base=UNNAMED,
+        before="0.008",
+        taken="0.008",
+        points={str(rate): {"learning_rate": rate} for rate in (0.002, 0.004, 0.008, 0.016)},
+        criteria=(FOLLOWED, HAND_BESIDE, BCE),  # a rate trades nothing
+    ),
+    Choice(
+        "multi-level-vae",
+        "weight of the style KL",
+        called="without names, 15 epochs",
+        base=UNNAMED,
+        before="4.0",
+        taken="4.0",
+        points={str(weight): {"style_kl_weight": weight} for weight in (3.0, 4.0, 6.0)},
+    ),
+    Choice(
+        "multi-level-vae",
+        "weight of the class KL",
+        called="without names, 15 epochs",
+        base=UNNAMED,
+        before="0.3",
+        taken="0.3",
+        points={str(weight): {"class_kl_weight": weight} for weight in (0.1, 0.3, 1.0)},
+    ),
+    Choice(
+        "multi-level-vae",
+        "weight of the consensus",
+        called="without names, 15 epochs",
+        base=UNNAMED,
+        before="1.0",
+        taken="1.0",
+        points={
+            "0": {"consensus": False},
+            **{str(weight): {"consensus_weight": weight} for weight in (0.5, 1.0, 2.0, 4.0)},
+        },
+    ),
+    Choice(
+        "multi-level-vae",
+        "adversary weight",
+        called="with names, 15 epochs",
+        base=NAMED,
+        before="6.0",
+        taken="6.0",
+        points={str(weight): {"adversary_weight": weight} for weight in (3.0, 6.0, 12.0)},
+    ),
+    Choice(
+        "multi-level-vae",
+        "identity weight",
+        called="with names, 15 epochs",
+        base=NAMED,
+        before="10.0",
+        taken="10.0",
+        points={str(weight): {"identity_weight": weight} for weight in (5.0, 10.0, 20.0)},
+    ),
 )
 
 
@@ -230,10 +323,22 @@ def of_conditional_vae(
     return conditional_vae.measures(model, validation, seed)
 
 
+@torch.no_grad()
+def of_multi_level_vae(
+    model: nn.Module, config: multi_level_vae.Config, validation: Digits, seed: int
+) -> dict[str, float]:
+    """Chapter 03's swaps and its BCE, evidence of other validation digits."""
+    model.eval()
+    generator = torch.Generator(validation.images.device).manual_seed(seed + 1)
+    found = multi_level_vae.swap_metrics(lambda k: swap(model, validation, k, generator), config)
+    return found | {"bce": multi_level_vae.drawn_bce(model, validation, generator)}
+
+
 MEASURES: dict[str, Callable[..., dict[str, float]]] = {
     "primer": of_primer,
     "mix-and-match": mix_and_match.evaluate,
     "conditional-vae": of_conditional_vae,
+    "multi-level-vae": of_multi_level_vae,
 }
 
 

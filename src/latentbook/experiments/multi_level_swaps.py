@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentbook import checks, evaluation
 from latentbook.data.digits import Digits
+from latentbook.evaluation import correlation, slant, thickness
 from latentbook.layers.distributions import DiagonalGaussian, standard_normal
 from latentbook.models.multi_level_vae import MultiLevelVAE
 
@@ -93,6 +94,36 @@ def draw_images(model: MultiLevelVAE, style: Tensor, class_code: Tensor) -> Floa
     return torch.cat([model.decode(s, c).sigmoid() for s, c in parts]).view(-1, 1, 28, 28)
 
 
+# Styles that differ in slant and thickness, picked by us: which test digit of which class.
+STYLES = ((3, 16), (4, 18), (5, 17), (7, 16), (9, 11))
+
+
+def first_of_each(test: Digits, n: int) -> Int[Tensor, "classes n"]:
+    """The indices of the first n digits of each class, in ascending order. Raises ValueError where a class has fewer."""
+    n, values = checks.count("n", n), torch.unique(test.labels)
+    found = [(test.labels == value).nonzero()[:n, 0] for value in values]
+    if len(few := min(found, key=len)) < n:
+        raise ValueError(f"{n} digits of each class are needed, there are only {len(few)} of one")
+    return torch.stack(found)
+
+
+def specimens(test: Digits, k: int) -> tuple[Float[Tensor, "styles 1 28 28"], Float[Tensor, "classes k 1 28 28"]]:
+    """What all swap grids of the chapter are made of: STYLES, and the first k digits of each class as evidence."""
+    held = first_of_each(test, 1 + max(max(number for _, number in STYLES), k))
+    rows, columns = zip(*STYLES, strict=True)
+    return test.images[held[list(rows), list(columns)]], test.images[held[:, :k]]
+
+
+@torch.no_grad()
+def swap_grid(
+    model: MultiLevelVAE, styles: Float[Tensor, "n 1 28 28"], evidence: Float[Tensor, "classes k 1 28 28"]
+) -> Float[Tensor, "n classes 28 28"]:
+    """Every style with every class, from the posteriors' means."""
+    n, m = len(styles), len(evidence)
+    drawn = model.swap(styles.repeat_interleave(m, 0), evidence.repeat(n, 1, 1, 1, 1))
+    return drawn.view(n, m, *drawn.shape[-2:])
+
+
 @dataclass(frozen=True)
 class Swaps:
     """Test digits drawn again as another class: where the style is from, which class was asked, on what evidence, the result.
@@ -131,62 +162,6 @@ def swap(model: MultiLevelVAE, test: Digits, k: int, generator: torch.Generator,
     s = style.sample(generator=generator) if sampled else style.mean
     c = draw(model, class_posterior, generator) if sampled else class_posterior.mean
     return Swaps(test, wanted, sets, draw_images(model, s, c))
-
-
-def grey_images(images: Tensor) -> Float[Tensor, "n 1 height width"]:
-    """Pictures whose shape is measured, as floats. Raises ValueError unless they are [n, 1, height, width] in [0, 1], no NaN."""
-    images = checks.as_tensor("images", images)
-    return checks.grey("images", images, ("n", 1, "height", "width"), checks.float_type(images))
-
-
-def slant(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, " n"]:
-    """How far a digit leans: the shear mu_11 / mu_02 of its ink in pixels a row,
-    positive to the right, 0 for a blank image.
-
-    An upright stroke sheared by t has slant t exactly; it is what "deskewing" a digit
-    removes. Raises as `grey_images`.
-    """
-    images = grey_images(images)
-    ink, (n, _, rows, columns) = images.clamp(min=0).squeeze(1), images.shape
-    up = -torch.arange(rows, device=images.device, dtype=images.dtype).view(1, -1, 1)
-    right = torch.arange(
-        columns,
-        device=images.device,
-        dtype=images.dtype,
-    ).view(1, 1, -1)
-    mass = ink.sum((1, 2)).clamp(min=1e-6)
-    y = up - ((ink * up).sum((1, 2)) / mass).view(n, 1, 1)
-    x = right - ((ink * right).sum((1, 2)) / mass).view(n, 1, 1)
-    return (ink * x * y).sum((1, 2)) / (ink * y.square()).sum((1, 2)).clamp(min=1e-6)
-
-
-def thickness(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, " n"]:
-    """The width of a digit's stroke in pixels: twice its area over its outline, 0 for a
-    blank image.
-
-    The outline of a grey image is its total variation (the coarea formula), so a stroke
-    that is only fainter keeps its width; for the same reason strokes of less than two
-    pixels, which are grey throughout, all measure about two.
-    Raises as `grey_images`.
-    """
-    ink = nn.functional.pad(grey_images(images).clamp(min=0).squeeze(1), (1, 1, 1, 1))
-    # the corners between four pixels
-    a, b, c, d = ink[:, :-1, :-1], ink[:, :-1, 1:], ink[:, 1:, :-1], ink[:, 1:, 1:]
-    outline = 0.5 * (
-        # across and down
-        (b + d - a - c).square() + (c + d - a - b).square()
-    ).sqrt().sum((1, 2))
-    return 2 * ink.sum((1, 2)) / outline.clamp(min=1e-6)
-
-
-def correlation(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
-    """Pearson's correlation; 0 where one of the two does not vary. Raises ValueError unless both are finite numbers [n]."""
-    a, b = (checks.as_tensor(name, part) for name, part in (("a", a), ("b", b)))
-    n = checks.same_length(a=a, b=b)
-    a, b = (checks.finite(name, part, (n,), torch.float64) for name, part in (("a", a), ("b", b)))
-    a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
-    scale = a.norm() * b.norm()
-    return float(a @ b / scale) if scale > 1e-9 * len(a) else 0.0
 
 
 def kept(swaps: Swaps, n: int) -> dict[str, float]:

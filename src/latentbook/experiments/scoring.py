@@ -14,14 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
 from latentbook import checks
 from latentbook.data.digits import Digits
 from latentbook.experiments import mix_and_match, multi_level_vae, results
 from latentbook.experiments.listening import listening_metrics
+from latentbook.experiments.multi_level_swaps import specimens, swap_grid
 from latentbook.experiments.run import but
+from latentbook.models.multi_level_vae import MultiLevelVAE
 
 DIRECTORY = results.DIRECTORY / "scored"
 SEEDS = (0, 1, 2)  # of the noise of scoring: there is one trained model
@@ -213,6 +218,44 @@ def record(
     }
     results.record(published.experiment, system, seed, config, data, metrics, seconds, directory=folder)
     return results.path_of(published.experiment, folder)
+
+
+SHOWN = 400  # test digits whose codes are kept for a map of them
+
+
+@torch.no_grad()
+def keep_pictures(system: str, model: MultiLevelVAE, test: Digits, directory: str | Path | None = None) -> Path:
+    """What a published Multi-Level VAE draws and how it places digits, beside its score; returns the file.
+
+    "grid_1" and "grid_10" [styles, classes, 28, 28]: `swap_grid` of `specimens` in grey bytes, by the images of evidence;
+    "style", "alone", "together" [SHOWN, 10]: codes (means) of the first test digits, the class code of the image alone and
+    of all of these images of its class, as the reproduction's plots have it; "labels" [SHOWN].
+    """
+    found: dict[str, Any] = {}
+    for k in (1, 10):
+        drawn = swap_grid(model, *specimens(test, k))
+        found[f"grid_{k}"] = (255 * drawn).round().to(torch.uint8).numpy()
+    some = test.take(slice(0, SHOWN))
+    style, single = model.encode(some.images)
+    _, which = torch.unique(some.labels, return_inverse=True)
+    together = model.accumulate(single, which).mean[which]
+    for name, codes in (("style", style.mean), ("alone", single.mean), ("together", together)):
+        found[name] = codes.numpy().astype(np.float16)
+    found["labels"] = some.labels.numpy().astype(np.uint8)
+    path = pictures_of(system, directory)
+    save_file(found, path)
+    return path
+
+
+def pictures_of(system: str, directory: str | Path | None = None) -> Path:
+    """The file of `keep_pictures`."""
+    return Path(DIRECTORY if directory is None else directory) / f"{system}.safetensors"
+
+
+def load_pictures(system: str, directory: str | Path | None = None) -> dict[str, np.ndarray]:
+    """What `keep_pictures` kept of a published Multi-Level VAE. Raises ValueError for a system without pictures."""
+    kept = [name for name, published in SYSTEMS.items() if published.experiment == "multi-level-vae"]
+    return load_file(pictures_of(checks.choice("system", system, kept), directory))
 
 
 def unknown_sources(system: str, read: Sequence[Checkpoint]) -> list[Path]:

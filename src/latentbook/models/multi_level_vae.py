@@ -15,6 +15,7 @@ are single choices:
 - `group_size`: random parts of the classes as groups, so that the decoder also meets
   little evidence;
 - `exact`: the combination of evidence that counts the prior once;
+- `consensus`: one image should say of the class what its whole group says;
 - `adversary`, `identity`: the label of a group must not be found in the style code, and
   in one image's class code it must.
 """
@@ -91,6 +92,8 @@ class MultiLevelVAEConfig:
     adversary: bool = False
     # a linear classifier must find it in a class code drawn from one image alone
     identity: bool = False
+    # what each image says of its class alone is drawn to what its group says together
+    consensus: bool = False
     # labels are 0..n_classes-1 where one of these two classifiers reads them
     n_classes: int = 10
 
@@ -264,6 +267,8 @@ class MultiLevelVAE(nn.Module):
         finding the batch's labels: "adversary" in the style code, its gradient turned
         on the way into the encoder (Ganin et al., 2016), and "identity" in a class code
         that is drawn from the image alone.
+        "consensus": half the squared distance, in units of the prior, of one image's
+        class mean from its group's; it reads no label.
         style_noise [batch, style] and class_noise [groups, class] (with
         eps_per="sample" [batch, class]) may be passed in.
         Raises ValueError for images that `flat_pixels` refuses, and for labels, groups
@@ -294,6 +299,9 @@ class MultiLevelVAE(nn.Module):
             terms["class_kl"] = (
                 class_kl / sizes if c.class_kl == "group" else class_kl
             )[index]
+        if c.consensus:
+            apart = experts.mean - class_posterior.mean[index]
+            terms["consensus"] = 0.5 * apart.square().sum(1)
         scale = len(index) / n_groups if c.average == "groups" else 1.0
         terms = {name: scale * term for name, term in terms.items()}
         return terms | self.find_labels(z, experts, labels, generator)

@@ -10,6 +10,7 @@ from latentbook.widgets.landscape import GradientExplorer
 from latentbook.widgets.mixing import MixingFigure, draw_mask
 from latentbook.widgets.relabel import RelabelFigure
 from latentbook.widgets.repeat import RepeatFigure
+from latentbook.widgets.sign import SignFigure
 from latentbook.widgets.steer import SteerFigure
 from latentbook.widgets.strips import StripsFigure
 
@@ -23,6 +24,7 @@ __all__ = [
     "MixingFigure",
     "RelabelFigure",
     "RepeatFigure",
+    "SignFigure",
     "StaticWidget",
     "SteerFigure",
     "StripsFigure",

@@ -28,28 +28,6 @@ function combine(experts, dims, exact) {
   return { mean, logVar, missing };
 }
 
-// Two standard deviations of a Gaussian seen in a plane, where its covariance is P diag(var) P^T: { x, y, a, b, angle }.
-function ellipse(plane, { mean, logVar }) {
-  const [xx, xy, yy] = [[0, 0], [0, 1], [1, 1]].map(([i, j]) => sum(logVar.map((v, d) => plane[i][d] * plane[j][d] * Math.exp(v))));
-  const middle = (xx + yy) / 2, reach = Math.hypot((xx - yy) / 2, xy);
-  const [x, y] = project(plane, mean);
-  const [a, b] = [middle + reach, middle - reach].map((variance) => 2 * Math.sqrt(Math.max(0, variance)));
-  return { x, y, a, b, angle: Math.atan2(2 * xy, xx - yy) / 2 };
-}
-
-// Two directions at right angles of the plane through a code and two centres: from the first centre to the second, and from
-// that line to the code; `spare` has directions for what coincides.
-function planeThrough(code, near, spare) {
-  const found = [], dot = (a, b) => sum(a.map((value, d) => value * b[d]));
-  for (const direction of [near[near.length - 1].map((v, d) => v - near[0][d]), code.map((v, d) => v - near[0][d]), ...spare]) {
-    const rest = found.reduce((left, one) => { const along = dot(direction, one); return left.map((v, d) => v - along * one[d]); }, direction);
-    const length = Math.hypot(...rest);
-    if (length > 1e-9 * Math.max(1, Math.hypot(...direction)) && found.length < 2) found.push(rest.map((v) => v / length));
-  }
-  return found;
-}
-
-const project = (plane, code) => plane.map((row) => sum(row.map((p, d) => p * code[d])));
 const deviation = ({ logVar }) => sum(logVar.map((v) => Math.exp(v / 2))) / logVar.length;
 const nats = ({ mean, logVar }) => sum(mean.map((m, d) => m * m + Math.exp(logVar[d]) - 1 - logVar[d])) / 2;
 const distance = (a, b) => sum(a.map((value, d) => (value - b[d]) ** 2));
