@@ -9,6 +9,7 @@ from test_site_accessible import violations
 from test_site_phone import QUESTION, SMALL, TALLEST, TARGET
 
 from latentbook.widgets import CompleteFigure, complete
+from latentbook.widgets.sprites import grey_bytes
 
 usual = functools.cache(CompleteFigure)
 REFERENCE = CompleteFigure()
@@ -63,7 +64,7 @@ def same_as_pytorch(figure: Figure) -> None:
     for name in DRAWN:
         setattr(REFERENCE, name, figure.state(name))
     wanted, seen = REFERENCE.answers()
-    off = np.abs(pictures(figure) - complete.grey(wanted).reshape(3, 18, 28, 28).astype(int))
+    off = np.abs(pictures(figure) - grey_bytes(wanted).reshape(3, 18, 28, 28).astype(int))
     assert off.max() <= 1 and votes(figure) == seen
 
 

@@ -111,14 +111,14 @@ class ContradictFigure(ModelFigure):
         pictures, chances = answers(self.strokes, self.label, files)
         figure = BookFigure(figsize=(6.4, 2.35))
         titles = [
-            f"written: {a_digit(np.argmax(chances[0]))}",
+            f"written: {a_digit(int(np.argmax(chances[0])))}",
             *(f"{name}: {a_digit(self.label)}?" for name in self.names),
         ]
         for k, (title, grey, seen) in enumerate(zip(titles, pictures, chances, strict=True)):
             axes = figure.add_axes((0.01 + k / 3, 0.14, 0.3, 0.72))
             draw_mosaic(axes, np.frombuffer(grey, np.uint8).reshape(1, 1, 28, 28))
             axes.set_title(title, fontsize=9.5, loc="left", color="#222222", pad=4)
-            axes.set_xlabel(f"the judge sees {a_digit(np.argmax(seen))}", fontsize=9, color="#222222", loc="left")
+            axes.set_xlabel(f"the judge sees {a_digit(int(np.argmax(seen)))}", fontsize=9, color="#222222", loc="left")
         return figure
 
 
