@@ -349,7 +349,7 @@ def choices(options: argparse.Namespace) -> int:
     less 5,000, judged on these, each run recorded as it ends. Test digits are never read. Then print the table."""
     from latentbook.experiments import choices as chosen
 
-    options.experiments = _known("experiment", options.experiments, chosen.CRITERIA)
+    options.experiments = _known("experiment", options.experiments, chosen.MEASURES)
     folder = _record(options, chosen.DIRECTORY, [] if options.table else options.experiments)
     if not options.table:
         runs.check_device(options.device)

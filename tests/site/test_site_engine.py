@@ -695,7 +695,7 @@ def test_every_model_answers_from_a_worker(fresh):
         "judge": "'judge', x(784)",
         "conditional-vae-fixed": "'decode', x(20), 3",
         "mix-and-match-best": "'prior', x(284)",
-        "multi-level-vae-mended": "'encode', x(784)",
+        "multi-level-vae-unnamed": "'encode', x(784)",
         "spatial-transformer-reader": "'window', x(1600)",
         "air-exact": "'infer', x(2500)",
     }

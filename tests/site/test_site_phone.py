@@ -11,6 +11,7 @@ FIGURES = {
     "strips": "notebooks/02-conditional-vae.html",
     "relabel": "notebooks/02-conditional-vae.html",
     "steer": "notebooks/02-conditional-vae.html",
+    "sign": "notebooks/03-multi-level-vae.html",
     "evidence": "notebooks/03-multi-level-vae.html",
     "landscape": "notebooks/04-spatial-transformer.html",
     "repeat": "notebooks/05-attend-infer-repeat.html",

@@ -15,7 +15,7 @@ CHAPTERS = {  # and the most sheets each may take, code folded; 25 where one is 
     "notebooks/00-variational-autoencoders.html": 25,
     "notebooks/01-mix-and-match.html": 25,
     "notebooks/02-conditional-vae.html": 25,
-    "notebooks/03-multi-level-vae.html": 37,
+    "notebooks/03-multi-level-vae.html": 25,
     "notebooks/04-spatial-transformer.html": 25,
     "notebooks/05-attend-infer-repeat.html": 30,
 }

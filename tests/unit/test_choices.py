@@ -9,7 +9,17 @@ import pytest
 from latentbook.data import digits as digits_module
 from latentbook.data import load_digits
 from latentbook.experiments import EXPERIMENTS, choices, conditional_vae, primer, results
-from latentbook.experiments.choices import CHOICES, CRITERIA, Choice, Criterion, beaten_by, planned, table, verdict
+from latentbook.experiments.choices import (
+    CHOICES,
+    ELBO,
+    MEASURES,
+    Choice,
+    Criterion,
+    beaten_by,
+    planned,
+    table,
+    verdict,
+)
 from latentbook.experiments.run import but
 
 TOY = Choice(
@@ -20,6 +30,7 @@ TOY = Choice(
     before="0.001",
     taken="0.001",
     points={str(rate): {"learning_rate": rate} for rate in (0.001, 0.01)},
+    criteria=(ELBO,),
 )
 
 
@@ -34,6 +45,8 @@ MEANT_FOR = {
     "mix-and-match": "best",
     "fixed, 8 epochs": "fixed",
     "1,000 labels": "labels-1000",
+    "without labels, 8 epochs": "unnamed",
+    "with labels, 8 epochs": "named",
 }
 
 
@@ -100,7 +113,7 @@ def test_a_point_is_trained_and_judged_without_test_digits(toy, tmp_path, monkey
     entry = document["variants"]["kl-weight-1, 1 epochs"]
     assert entry["seeds"] == [0, 1] and set(entry["metrics"]) == {"bce", "kl", "negative_elbo", "own"}
     assert document["config"]["kl-weight-1, 1 epochs: learning rate 0.01"]["learning_rate"] == 0.01
-    fast, slow = (choices.values(TOY, value, CRITERIA["primer"][0], tmp_path) for value in ("0.01", "0.001"))
+    fast, slow = (choices.values(TOY, value, ELBO, tmp_path) for value in ("0.01", "0.001"))
     assert max(fast) < min(slow)  # ten steps at 0.001 learn little
     assert planned(["primer"], (0, 1), tmp_path) == []
 
@@ -122,27 +135,25 @@ def test_mix_and_match_is_judged_as_in_its_chapter(tmp_path):
     run = next(run for run in planned(["mix-and-match"], (0,), tmp_path))
     short = choices.Planned(replace(run.choice, base=replace(run.choice.base, epochs=1)), run.value, 0)
     found = choices.run(short, train.take(slice(0, 256)), validation.take(slice(0, 40)), progress=False)
-    assert {criterion.metric for criterion in CRITERIA["mix-and-match"]} | {"bce_and_kl", "listening_z"} <= set(
-        found.metrics
-    )
+    assert {criterion.metric for criterion in run.choice.criteria} | {"listening_z"} <= set(found.metrics)
     assert found.seconds > 0
 
 
-def test_the_conditional_vae_is_judged_by_what_its_criteria_name(tmp_path):
+@pytest.mark.parametrize("tuned", [choices.CONDITIONAL_VAE, choices.MULTI_LEVEL_VAE], ids=lambda c: c[0].experiment)
+def test_the_other_chapters_are_judged_by_what_their_criteria_name(tuned, tmp_path):
     train, validation = choices.parts(load_digits("train", source="offline"))
-    choice = next(c for c in CHOICES if c.name == "adversary weight")
-    base = replace(choice.base, epochs=1)
+    choice = tuned[1]
     value = next(v for v in choice.points if v != choice.before)
-    short = choices.Planned(replace(choice, base=base), value, 0)
-    found = choices.run(short, train.take(slice(0, 256)), validation.take(slice(0, 40)), progress=False)
-    assert {criterion.metric for criterion in choice.judged_by} <= set(found.metrics)
+    short = choices.Planned(replace(choice, base=replace(choice.base, epochs=1)), value, 0)
+    found = choices.run(short, train.take(slice(0, 256)), validation.take(slice(0, 200)), progress=False)
+    assert {criterion.metric for each in tuned for criterion in each.criteria} <= set(found.metrics)
     assert not any("probe" in metric for metric in found.metrics)
 
 
-def test_a_choice_is_judged_by_its_own_criteria_where_it_has_any(toy):
-    assert TOY.judged_by == CRITERIA["primer"]
-    own = (Criterion("accuracy", "accuracy", more_is_better=True),)
-    assert replace(TOY, criteria=own).judged_by == own
+def test_every_choice_stands_with_its_own_experiment():
+    for experiment in MEASURES:
+        own = getattr(choices, experiment.upper().replace("-", "_"))
+        assert own and own == tuple(choice for choice in CHOICES if choice.experiment == experiment)
 
 
 def test_a_point_may_change_the_model():
@@ -167,7 +178,7 @@ def recorded(tmp_path, **metrics):
     return tmp_path
 
 
-def test_a_choice_is_beaten_by_what_is_better_beyond_its_interval(toy, tmp_path, monkeypatch):
+def test_a_choice_is_beaten_by_what_is_better_beyond_its_interval(tmp_path):
     near = recorded(
         tmp_path / "near",
         **{"0_001": {"negative_elbo": [110.0, 111.0, 112.0]}, "0_01": {"negative_elbo": [109.5, 110.5, 111.5]}},
@@ -177,12 +188,10 @@ def test_a_choice_is_beaten_by_what_is_better_beyond_its_interval(toy, tmp_path,
         tmp_path / "far",
         **{"0_001": {"negative_elbo": [110.0, 110.1, 110.2]}, "0_01": {"negative_elbo": [109.0, 109.1, 109.2]}},
     )
-    beside = replace(CRITERIA["primer"][0], decides=False)
-    monkeypatch.setitem(CRITERIA, "primer", (beside,))
-    assert beaten_by(TOY, far) == []  # what is only shown decides nothing
-    monkeypatch.setitem(CRITERIA, "primer", (replace(beside, decides=True),))
+    shown = replace(TOY, criteria=(replace(ELBO, decides=False),))
+    assert beaten_by(shown, far) == []  # what is only shown decides nothing
     assert beaten_by(TOY, far) == ["0.01"] and verdict(TOY, far) == "not confirmed; better: 0.01"
-    gain = choices.gain(TOY, "0.01", CRITERIA["primer"][0], far)
+    gain = choices.gain(TOY, "0.01", ELBO, far)
     assert gain.estimate == pytest.approx(1.0) and gain.low > 0
     worse = recorded(
         tmp_path / "worse",
@@ -191,16 +200,16 @@ def test_a_choice_is_beaten_by_what_is_better_beyond_its_interval(toy, tmp_path,
     assert verdict(TOY, worse) == "confirmed"
 
 
-def test_what_is_better_by_one_criterion_and_worse_by_another_does_not_beat(toy, tmp_path, monkeypatch):
+def test_what_is_better_by_one_criterion_and_worse_by_another_does_not_beat(tmp_path):
     both = (Criterion("a", "a", more_is_better=True), Criterion("b", "b"))
-    monkeypatch.setitem(CRITERIA, "primer", both)
+    choice = replace(TOY, criteria=both)
     low, high = [1.0, 1.1, 1.2], [2.0, 2.1, 2.2]
     trade = recorded(tmp_path / "trade", **{"0_001": {"a": low, "b": low}, "0_01": {"a": high, "b": high}})
-    assert verdict(TOY, trade) == "confirmed"
+    assert verdict(choice, trade) == "confirmed"
     better = recorded(tmp_path / "better", **{"0_001": {"a": low, "b": high}, "0_01": {"a": high, "b": low}})
-    assert verdict(TOY, better) == "not confirmed; better: 0.01"
+    assert verdict(choice, better) == "not confirmed; better: 0.01"
     one = recorded(tmp_path / "one", **{"0_001": {"a": low, "b": low}, "0_01": {"a": high, "b": low}})
-    assert verdict(TOY, one) == "not confirmed; better: 0.01"
+    assert verdict(choice, one) == "not confirmed; better: 0.01"
 
 
 def test_the_table_says_what_was_taken_its_alternatives_and_the_verdict(toy, tmp_path):
@@ -209,13 +218,13 @@ def test_the_table_says_what_was_taken_its_alternatives_and_the_verdict(toy, tmp
     lines = table(tmp_path).splitlines()
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") and len(lines) == 3
     assert lines[2] == (
-        "| primer | learning rate | BCE + KL (nats) | 0.001: 111.00 ± 1.41 | 0.01: 120.00 ± 0.00 "
+        "| primer | kl-weight-1, 1 epochs | learning rate | BCE + KL (nats) | 0.001: 111.00 ± 1.41 | 0.01: 120.00 ± 0.00 "
         "| after 2 of 3 seeds: confirmed |"
     )
 
 
 def test_the_books_record_is_on_mnists_training_digits():
-    for experiment in CRITERIA:
+    for experiment in MEASURES:
         if results.path_of(experiment, choices.DIRECTORY).exists():
             document = results.load(experiment, choices.DIRECTORY)
             configs = {

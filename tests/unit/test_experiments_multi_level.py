@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -16,7 +17,7 @@ from unit_harness import one_of_each_kind, seeded
 from latentbook import evaluation
 from latentbook.data.digits import Batch, Digits, load_digits
 from latentbook.evaluation import correlation, slant, thickness
-from latentbook.experiments import EXPERIMENTS, multi_level_swaps, multi_level_table, multi_level_vae
+from latentbook.experiments import EXPERIMENTS, conditional_vae, multi_level_swaps, multi_level_table, multi_level_vae
 from latentbook.experiments.multi_level_swaps import (
     Swaps,
     evidence_sets,
@@ -32,6 +33,7 @@ from latentbook.experiments.multi_level_vae import VARIANTS, Config, Replayed, b
 from latentbook.experiments.originals.multi_level_vae import accumulate_by_dictionary, draw_by_dictionary
 from latentbook.experiments.run import Run
 from latentbook.layers.distributions import DiagonalGaussian, product_of_experts
+from latentbook.models.conditional_vae import ConditionalVAE
 from latentbook.models.multi_level_vae import MultiLevelVAE, MultiLevelVAEConfig
 from latentbook.training.loop import History, initialise
 
@@ -89,12 +91,15 @@ def test_every_kind_of_variant_runs(variant, train, test):
     config, result = VARIANTS[variant], run_small(variant, train, test)
     metrics = result.metrics
     assert all(isinstance(value, (int, float)) and math.isfinite(value) for value in metrics.values())
-    assert set(metrics) >= ALWAYS
+    supervised = variant == "supervised"
+    assert set(metrics) >= ({name for name in ALWAYS if "probe" not in name} if supervised else ALWAYS)
     assert TABLE & set(metrics) == (TABLE if config.table_iterations else set())
     assert ("unseen_follows_class_k10" in metrics) == ("unseen_placed_k1" in metrics) == bool(config.hold_out)
     shares = [value for name, value in metrics.items() if "follows" in name or "probe" in name or "placed" in name]
     assert all(0 <= share <= 1 for share in shares + [metrics[name] for name in TABLE & set(metrics)])
-    assert (result.seconds > 0) == (config.epochs > 0) and isinstance(result.model, MultiLevelVAE)
+    assert (result.seconds > 0) == (config.epochs > 0) and isinstance(
+        result.model, ConditionalVAE if supervised else MultiLevelVAE
+    )
     followed = metrics["follows_class_k10"] + metrics["follows_style_k10"]
     assert (result.failed is not None) == (config.epochs > 0 and followed < multi_level_vae.THRESHOLD)
 
@@ -146,11 +151,39 @@ def test_but_tells_the_models_choices_from_the_runs():
     assert changed == Config(MultiLevelVAEConfig(noise_std=0.5), epochs=3)
 
 
-def test_the_model_without_names_reads_none_and_its_groups_are_small():
-    config = VARIANTS["unnamed"]
-    assert not (config.model.adversary or config.model.identity or config.hold_out)
-    assert config.model.group_size == 5 and not config.model.random_sizes  # never more than five images
-    assert set(multi_level_vae.weights(config)) == {"bce", "style_kl", "class_kl", "consensus"}
+def test_what_is_compared_is_nested_and_only_the_last_reads_names():
+    chain = [
+        multi_level_vae.COMPARED[name]
+        for name in ("bound", "costly-style", "few-images", "cheap-class", "consensus", "unnamed", "named")
+    ]
+    changed = [
+        {f for f in vars(a) if f != "model" and getattr(a, f) != getattr(b, f)}
+        | {f for f in vars(a.model) if getattr(a.model, f) != getattr(b.model, f)}
+        for a, b in itertools.pairwise(chain)
+    ]
+    assert changed == [
+        {"style_kl_weight"},
+        {"group_size"},
+        {"class_kl_weight"},
+        {"consensus"},
+        {"epochs"},
+        {"adversary", "identity", "style_kl_weight", "identity_weight"},
+    ]
+    assert all(not (config.model.adversary or config.model.identity or config.hold_out) for config in chain[:-1])
+    assert chain[-2].model.group_size == 5 and not chain[-2].model.random_sizes  # never more than five images
+
+
+def test_the_ceiling_is_chapter_02s_model_in_this_chapters_swaps(train, test):
+    model = conditional_vae.build(conditional_vae.FIXED)
+    model.eval()
+    swaps = multi_level_vae.supervised_swap(model, test, 3, seeded())
+    own = multi_level_swaps.swap(initialise(MultiLevelVAE, 0), test, 3, seeded())
+    assert torch.equal(swaps.wanted, own.wanted) and torch.equal(swaps.evidence, own.evidence)  # the same question
+    logits = model.classify(test.images.flatten(1)).log_softmax(1)
+    asked = torch.stack([logits[row].sum(0).argmax() for row in swaps.evidence])
+    with torch.no_grad():
+        torch.testing.assert_close(swaps.images, model.sample(asked, z=model.infer(test.images).mean))
+    assert VARIANTS["supervised"].learning_rate == conditional_vae.FIXED.learning_rate
 
 
 # What training shows

@@ -424,6 +424,15 @@ def test_a_record_beside_the_results_is_read_where_its_module_is_called(tmp_path
     (tmp_path / "choices" / "primer.json").write_text('{"x": 1}')
     assert notebooks.results_read(in_cells("rows = choices.rows()"), tmp_path) != before
 
+    (tmp_path / "choices" / "mix-and-match.json").write_text("{}")
+    for code, names in {
+        "choices.rows()": {"primer", "mix-and-match"},
+        "choices.rows_of(choices.MIX_AND_MATCH)": {"mix-and-match"},
+        "choices.rows_of(choices.PRIMER + choices.MIX_AND_MATCH)": {"primer", "mix-and-match"},
+        'choices.of("primer")': {"primer"},
+    }.items():
+        assert set(notebooks.results_read(in_cells(code), tmp_path)) == {f"choices/{name}" for name in names}, code
+
 
 def test_the_notebooks_of_the_book_are_in_step_fresh_and_whole(pytestconfig):
     assert notebooks.check(pytestconfig.rootpath) == []

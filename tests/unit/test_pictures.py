@@ -232,12 +232,12 @@ def test_a_notebook_keeps_svg_and_no_png():
 
 
 def test_every_recorded_variant_has_plain_words():
-    assert words.variant("primer", "kl-weight-3") == "KL weight 3"
+    assert words.variant(words.PRIMER, "kl-weight-3") == "KL weight 3"
     for name in words.VARIANTS:
         for variant in results.load(name)["variants"]:
-            plain = words.variant(name, variant)
+            plain = words.variant(words.VARIANTS[name], variant)
             assert plain and "_" not in plain and not re.search(r"[a-z]-\d", plain), plain
-        found = [words.variant(name, variant) for variant in results.load(name)["variants"]]
+        found = [words.variant(words.VARIANTS[name], variant) for variant in results.load(name)["variants"]]
         assert len(set(found)) == len(found), name
     assert words.term("kl_where") == "KL of where (nats)" and words.term("something_else") == "something else"
 

@@ -78,11 +78,11 @@ def test_what_only_training_needs_stays_behind():
 
 
 def test_the_same_model_makes_the_same_bytes_with_and_without_pytorch():
-    path = export.WEIGHTS / "multi-level-vae-mended.safetensors"
+    path = export.WEIGHTS / "multi-level-vae-unnamed.safetensors"
     model = load_weights(path, lambda config: export.built("MultiLevelVAE", config))
-    packed = export.shipped_model("multi-level-vae-mended")
+    packed = export.shipped_model("multi-level-vae-unnamed")
     assert export.export_model(model, 8) == packed == export.export_file(path, 8)
-    assert packed.name == "multi-level-vae-mended"
+    assert packed.name == "multi-level-vae-unnamed"
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_rounding_costs_as_little_as_is_said(name):
         assert lost <= (0.05 if measure == "nats" else 0.001), measure
 
 
-@pytest.mark.parametrize("name", ["conditional-vae-fixed", "judge", "mix-and-match-best", "multi-level-vae-mended"])
+@pytest.mark.parametrize("name", ["conditional-vae-fixed", "judge", "mix-and-match-best", "multi-level-vae-unnamed"])
 def test_what_was_recorded_can_be_measured(name, tmp_path, monkeypatch):
     monkeypatch.setattr(shipped, "RECORD", tmp_path / "shipped.json")
     test = load_digits("test", source="offline").take(slice(0, 200))

@@ -289,7 +289,8 @@ def results_read(notebook: Any, directory: str | Path | None = None) -> dict[str
     """{name: sha256} of the results files named in the notebook's code: in quotes, alone or before a slash.
 
     Of the figures published by others, those of the experiments that are named in the same way; of a record beside the
-    results, as `choices/primer`, every file where the code calls its module, as `choices.rows()`.
+    results, as `choices/primer`, where the code calls its module, those that it names, as `choices.PRIMER` or in quotes, or
+    every file where it names none.
     """
     code = "\n".join(_code(notebook))
 
@@ -306,7 +307,9 @@ def results_read(notebook: Any, directory: str | Path | None = None) -> dict[str
     found = {p.stem: p for p in sorted(folder.glob("*.json")) if named(p.stem)}
     for record in RECORDS:
         if re.search(rf"(?<![\w.]){record}\.\w+\(", code):
-            found |= {f"{record}/{p.stem}": p for p in sorted((folder / record).glob("*.json"))}
+            every = sorted((folder / record).glob("*.json"))
+            own = [p for p in every if named(p.stem) or f"{record}.{p.stem.upper().replace('-', '_')}" in code]
+            found |= {f"{record}/{p.stem}": p for p in own or every}
     return {name: hashlib.sha256(content(path)).hexdigest() for name, path in found.items()}
 
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from latentbook.data.digits import Digits
 from latentbook.data.splits import train_validation_split
-from latentbook.experiments import EXPERIMENTS, conditional_vae, mix_and_match, primer, results
+from latentbook.experiments import EXPERIMENTS, conditional_vae, mix_and_match, multi_level_vae, primer, results
 from latentbook.experiments.listening import listening_metrics
+from latentbook.experiments.multi_level_swaps import swap
 from latentbook.experiments.run import Run, but, finished
 from latentbook.experiments.statistics import Interval, difference_interval
 from latentbook.training.loop import mean_terms
@@ -35,6 +37,9 @@ FIRST_EDITION = replace(
 # Chapter 02's points: enough epochs for one cycle to settle, few enough for all of them to be tried.
 CONDITIONAL = replace(conditional_vae.FIXED, epochs=8)
 FEW_LABELS = replace(conditional_vae.FEW, labelled=1000, learning_rate=2e-3)  # at the first edition's peak
+# Chapter 03's, likewise.
+UNNAMED = replace(multi_level_vae.UNNAMED, epochs=8)
+NAMED = replace(multi_level_vae.NAMED, epochs=UNNAMED.epochs)
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ class Choice:
     """One hyper-parameter: what was varied, the value taken, the points by their values; all else as in `base`.
 
     points: {value as the table has it: the configuration's other fields, those of its model by name}; the one called `taken`
-    is the book's, the one called `before` that of the base, which is where the comparison started. criteria: those of the
-    experiment, CRITERIA, unless the choice has its own.
+    is the book's, the one called `before` that of the base, which is where the comparison started. criteria: by what its
+    points are compared.
     """
 
     experiment: str
@@ -71,12 +76,7 @@ class Choice:
     before: str
     taken: str
     points: Mapping[str, Mapping[str, Any]]
-    criteria: tuple[Criterion, ...] = ()
-
-    @property
-    def judged_by(self) -> tuple[Criterion, ...]:
-        """By what its points are compared."""
-        return self.criteria or CRITERIA[self.experiment]
+    criteria: tuple[Criterion, ...]
 
     def point(self, value: str) -> str:
         """The name under which a point is recorded: where the choices of a base start is one point, named as the base."""
@@ -101,13 +101,18 @@ OBEYED_BESIDE = Criterion("other_label_wins", "beside: another label wins (%)", 
 SLANT = Criterion("slant_kept", "beside: slant kept (correlation)", more_is_better=True, form=".3f", decides=False)
 RIGHT = Criterion("accuracy", "right on validation digits (%)", more_is_better=True, form=".2%")
 BOUND_BESIDE = Criterion("bce_and_kl", "beside: BCE + KL (nats)", form=".2f", decides=False)
-CRITERIA: dict[str, tuple[Criterion, ...]] = {
-    "primer": (ELBO,),
-    "mix-and-match": (BOUND, AGREEMENT, BEST_OF_18, HEARD),
-    "conditional-vae": (BOUND, OBEYED, SLANT),
-}
+# In chapter 03 what a swap takes from the evidence, of one image or ten, trades against what it keeps of the hand.
+FOLLOWED = Criterion("follows_class_k1", "follows class, 1 image (%)", more_is_better=True, form=".1%")
+FOLLOWED_TEN = Criterion("follows_class_k10", "follows class, 10 images (%)", more_is_better=True, form=".1%")
+HAND = Criterion("thickness_kept", "thickness kept (correlation)", more_is_better=True, form=".3f")
+HAND_BESIDE = replace(HAND, name="beside: thickness kept (correlation)", decides=False)
+BCE = Criterion("bce", "beside: BCE (nats)", decides=False)
+SAMPLED = (BOUND, AGREEMENT, BEST_OF_18, HEARD)  # chapter 01's criteria
+CLASS_OR_HAND = (FOLLOWED, FOLLOWED_TEN, HAND, BCE)  # chapter 03's without labels
+CLASS = (FOLLOWED, FOLLOWED_TEN, HAND_BESIDE, BCE)  # and with them, where the class is what labels are for
 
-CHOICES: tuple[Choice, ...] = (
+# One tuple an experiment, so that a page which shows one does not hang on the others.
+PRIMER: tuple[Choice, ...] = (
     Choice(
         "primer",
         "learning rate",
@@ -116,7 +121,10 @@ CHOICES: tuple[Choice, ...] = (
         before="0.001",
         taken="0.002",
         points={str(rate): {"learning_rate": rate} for rate in (0.0005, 0.001, 0.002, 0.004)},
+        criteria=(ELBO,),
     ),
+)
+MIX_AND_MATCH: tuple[Choice, ...] = (
     Choice(
         "mix-and-match",
         "KL weight",
@@ -125,6 +133,7 @@ CHOICES: tuple[Choice, ...] = (
         before="1.5",
         taken="1.0",
         points={str(weight): {"kl_weight": weight} for weight in (1.0, 1.5, 2.0, 3.0)},
+        criteria=SAMPLED,
     ),
     Choice(
         "mix-and-match",
@@ -134,6 +143,7 @@ CHOICES: tuple[Choice, ...] = (
         before="0.002",
         taken="0.008",
         points={str(rate): {"learning_rate": rate} for rate in (0.001, 0.002, 0.004, 0.008, 0.016)},
+        criteria=SAMPLED,
     ),
     Choice(
         "mix-and-match",
@@ -146,7 +156,10 @@ CHOICES: tuple[Choice, ...] = (
             "500, 0.01": {"kl_midpoint": 500, "kl_slope": 0.01},
             "2500, 0.002": {"kl_midpoint": 2500, "kl_slope": 0.002},
         },
+        criteria=SAMPLED,
     ),
+)
+CONDITIONAL_VAE: tuple[Choice, ...] = (
     Choice(
         "conditional-vae",
         "peak learning rate",
@@ -165,6 +178,7 @@ CHOICES: tuple[Choice, ...] = (
         before="4.0",
         taken="4.0",
         points={str(weight): {"adversary_weight": weight} for weight in (2.0, 4.0, 8.0)},
+        criteria=(BOUND, OBEYED, SLANT),
     ),
     Choice(
         "conditional-vae",
@@ -197,6 +211,75 @@ CHOICES: tuple[Choice, ...] = (
         criteria=(RIGHT, BOUND_BESIDE),
     ),
 )
+MULTI_LEVEL_VAE: tuple[Choice, ...] = (
+    Choice(
+        "multi-level-vae",
+        "peak learning rate",
+        called="without labels, 8 epochs",
+        base=UNNAMED,
+        before="0.008",
+        taken="0.008",
+        points={str(rate): {"learning_rate": rate} for rate in (0.004, 0.008, 0.016)},
+        criteria=(FOLLOWED, HAND_BESIDE, BCE),  # a rate trades nothing
+    ),
+    Choice(
+        "multi-level-vae",
+        "weight of the style KL",
+        called="without labels, 8 epochs",
+        base=UNNAMED,
+        before="4.0",
+        taken="4.0",
+        points={str(weight): {"style_kl_weight": weight} for weight in (3.0, 4.0, 6.0)},
+        criteria=CLASS_OR_HAND,
+    ),
+    Choice(
+        "multi-level-vae",
+        "weight of the class KL",
+        called="without labels, 8 epochs",
+        base=UNNAMED,
+        before="0.3",
+        taken="0.3",
+        points={str(weight): {"class_kl_weight": weight} for weight in (0.1, 0.3, 1.0)},
+        criteria=CLASS_OR_HAND,
+    ),
+    Choice(
+        "multi-level-vae",
+        "weight of the consensus",
+        called="without labels, 8 epochs",
+        base=UNNAMED,
+        before="1.0",
+        taken="1.0",
+        points={
+            "0": {"consensus": False},
+            **{str(weight): {"consensus_weight": weight} for weight in (1.0, 3.0)},
+        },
+        criteria=CLASS_OR_HAND,
+    ),
+    Choice(
+        "multi-level-vae",
+        "weight of the style KL",
+        called="with labels, 8 epochs",
+        base=NAMED,
+        before="3.0",
+        taken="3.0",
+        points={str(weight): {"style_kl_weight": weight} for weight in (2.0, 3.0, 4.0)},
+        criteria=CLASS,
+    ),
+    Choice(
+        "multi-level-vae",
+        "weights of adversary and identity",
+        called="with labels, 8 epochs",
+        base=NAMED,
+        before="6, 20",
+        taken="6, 20",
+        points={
+            f"{a}, {i}": {"adversary_weight": float(a), "identity_weight": float(i)}
+            for a, i in ((6, 10), (6, 20), (6, 40), (12, 20))
+        },
+        criteria=CLASS,
+    ),
+)
+CHOICES = PRIMER + MIX_AND_MATCH + CONDITIONAL_VAE + MULTI_LEVEL_VAE
 
 
 @dataclass(frozen=True)
@@ -211,7 +294,7 @@ class Planned:
 def planned(experiments: Sequence[str], seeds: Sequence[int], directory: str | Path | None = None) -> list[Planned]:
     """The runs that are not recorded yet, choice by choice, of each one seed of every point before the next seed."""
     done: set[tuple[str, str, int]] = set()
-    for experiment in CRITERIA:
+    for experiment in MEASURES:
         if results.path_of(experiment, _folder(directory)).exists():
             variants = results.load(experiment, _folder(directory))["variants"]
             done |= {(experiment, point, seed) for point, entry in variants.items() for seed in entry["seeds"]}
@@ -253,10 +336,22 @@ def of_conditional_vae(
     return conditional_vae.measures(model, validation, seed)
 
 
+@torch.no_grad()
+def of_multi_level_vae(
+    model: nn.Module, config: multi_level_vae.Config, validation: Digits, seed: int
+) -> dict[str, float]:
+    """Chapter 03's swaps and its BCE, evidence of other validation digits."""
+    model.eval()
+    generator = torch.Generator(validation.images.device).manual_seed(seed + 1)
+    found = multi_level_vae.swap_metrics(lambda k: swap(model, validation, k, generator), config)
+    return found | {"bce": multi_level_vae.drawn_bce(model, validation, generator)}
+
+
 MEASURES: dict[str, Callable[..., dict[str, float]]] = {
     "primer": of_primer,
     "mix-and-match": mix_and_match.evaluate,
     "conditional-vae": of_conditional_vae,
+    "multi-level-vae": of_multi_level_vae,
 }
 
 
@@ -273,7 +368,7 @@ def record(
     choice, folder = planned.choice, _folder(directory)
     about = (choice.config(planned.value), about, metrics, seconds, failed, folder, results.machine(device))
     results.record(choice.experiment, choice.point(planned.value), planned.seed, *about)
-    told = failed or ", ".join(f"{c.name} {c.written(metrics[c.metric])}" for c in choice.judged_by)
+    told = failed or ", ".join(f"{c.name} {c.written(metrics[c.metric])}" for c in choice.criteria)
     return f"{choice.experiment} {choice.point(planned.value)} seed {planned.seed}: {told} ({seconds:.0f} s)"
 
 
@@ -305,7 +400,7 @@ def beaten_by(choice: Choice, directory: str | Path | None = None) -> list[str]:
     better = []
     for value in choice.points:
         if value != choice.taken:
-            deciding = [criterion for criterion in choice.judged_by if criterion.decides]
+            deciding = [criterion for criterion in choice.criteria if criterion.decides]
             gains = [gain(choice, value, criterion, directory) for criterion in deciding]
             if any(each.low > 0 for each in gains) and not any(each.high < 0 for each in gains):
                 better.append(value)
@@ -314,7 +409,7 @@ def beaten_by(choice: Choice, directory: str | Path | None = None) -> list[str]:
 
 def verdict(choice: Choice, directory: str | Path | None = None) -> str:
     """What the record says of a choice: `confirmed`, or what beats it."""
-    deciding = next(criterion for criterion in choice.judged_by if criterion.decides)
+    deciding = next(criterion for criterion in choice.criteria if criterion.decides)
     seeds = min(len(values(choice, value, deciding, directory)) for value in choice.points)
     if seeds < 2:
         return "not measured yet"
@@ -323,21 +418,26 @@ def verdict(choice: Choice, directory: str | Path | None = None) -> str:
     return told if seeds >= len(SEEDS) else f"after {seeds} of {len(SEEDS)} seeds: {told}"
 
 
-HEADER = ("chapter", "choice", "by, on validation", "taken", "alternatives", "verdict")
+HEADER = ("experiment", "model", "choice", "by, on validation", "taken", "alternatives", "verdict")
 
 
 def rows(directory: str | Path | None = None) -> list[list[str]]:
-    """All choices under HEADER, a row a criterion: what was taken and its alternatives, mean ± standard deviation over seeds."""
+    """All choices under HEADER: see `rows_of`."""
+    return rows_of(CHOICES, directory)
+
+
+def rows_of(choices: Sequence[Choice], directory: str | Path | None = None) -> list[list[str]]:
+    """Some choices under HEADER, a row a criterion: what was taken and its alternatives, mean ± standard deviation over seeds."""
     found = []
-    for choice in CHOICES:
-        for criterion in choice.judged_by:
+    for choice in choices:
+        for criterion in choice.criteria:
             written = {
                 value: _spread(criterion, values(choice, value, criterion, directory)) for value in choice.points
             }
             taken = f"{choice.taken}: {written.pop(choice.taken)}"
             others = "; ".join(f"{value}: {text}" for value, text in written.items())
             told = verdict(choice, directory) if criterion.decides else "–"
-            found.append([choice.experiment, choice.name, criterion.name, taken, others, told])
+            found.append([choice.experiment, choice.called, choice.name, criterion.name, taken, others, told])
     return found
 
 

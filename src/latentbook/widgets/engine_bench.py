@@ -14,7 +14,7 @@ TIMED = {  # what is asked of a shipped model
     "primer-kl-weight-1": "model.decode(model.encode(pixels(784)).mean)",
     "mix-and-match-best": "model.decode(model.prior(pixels(284)).mean, pixels(284), mask)",
     "conditional-vae-fixed": "model.decode(model.encode(pixels(784), 3).mean, 3)",
-    "multi-level-vae-mended": "model.decode(...Object.values(model.encode(pixels(784))).map(({ mean }) => mean))",
+    "multi-level-vae-unnamed": "model.decode(...Object.values(model.encode(pixels(784))).map(({ mean }) => mean))",
     "spatial-transformer-reader": "model.read(model.window(pixels(1600)))",
     "air-exact": "model.infer(pixels(2500))",
 }

@@ -248,8 +248,8 @@ function render({ model, el }) {
     complete: (wanted) => (wanted.evidence && !wanted.left_out ? { ...wanted, left_out: [] } : wanted),
     onRequest: ["evidence", "left_out", "strokes"],
     question: digit === null ? null : {
-      words: `${began.evidence.length === 1 ? `One ${digit} is` : `${began.evidence.length === MOST ? "Ten" : began.evidence.length} ${digit}s are`} `
-        + `the evidence; the class heads, their gradient cut, never learned. How many of five hands write ${aDigit(digit)}?`,
+      words: `The model sees ${began.evidence.length === 1 ? `one ${digit}` : `${began.evidence.length === MOST ? "ten" : began.evidence.length} ${digit}s`}, `
+        + `but the layers that make the class code were never trained. It writes the class in five hands. How many come out as ${aDigit(digit)}?`,
       options: kinds, right: Math.floor(hits[0] / 2),
       answer: `${hits[0]} of 5. With the gradient restored, ${hits[1]} of 5: turn the switch, then add a sign of your own.`,
       veiled: [writing, map, bars.element, readout],

@@ -26,9 +26,9 @@ from latentbook.widgets.model import ModelFigure
 from latentbook.widgets.sprites import draw_mosaic, grey_bytes, pack, unpack
 from latentbook.words import a_digit
 
-# The two positions of the switch: whether the class heads received their gradient, and the shipped state of each. These two
-# differ in more than that: the second has another loss, and two of its terms read labels.
-MODELS = {"cut": "multi-level-vae-reproduction-short", "restored": "multi-level-vae-mended"}
+# The two positions of the switch: whether the class heads received their gradient, and the shipped state of each. Both are
+# trained alike; heads that cannot learn have no use for the term of consensus, so the first goes without it.
+MODELS = {"cut": "multi-level-vae-unnamed-cut", "restored": "multi-level-vae-unnamed"}
 MOST = 10  # images of evidence
 HANDS = (0, 2, 3, 5, 6)  # the digits whose first image gives its style, where no others are named
 SEARCHED = 1000  # test digits among which a confident one is found
@@ -49,9 +49,9 @@ class SignFigure(ModelFigure):
 
     Each image alone says something of its class, a Gaussian; together they say their product. A decoder draws that class
     in the style of five test digits, and the book's judge, which knows digits alone, reads what is drawn. The switch
-    `gradient` is between a Multi-Level VAE whose class heads never received their gradient and one where they did (of
-    which the loss and its use of labels differ too). All of it is computed where the figure stands, and nothing that is
-    drawn leaves it.
+    `gradient` is between chapter 03's model without labels and the same with the gradient of its class heads cut, as it was
+    published (and without the term of consensus, which would have nothing to train). All of it is computed where the
+    figure stands, and nothing that is drawn leaves it.
 
     digits: a test set, of which the figure keeps sixteen images. digit: the class of the ten at the start.
     hands: rows of `digits` whose styles are used, five of other classes; None: the first of some classes.
@@ -90,8 +90,8 @@ class SignFigure(ModelFigure):
     recorded = traitlets.Dict().tag(sync=True)
     pictures = traitlets.Bytes().tag(sync=True)
     caption = traitlets.Unicode(
-        "Every image narrows the product, even with the gradient cut. The two models differ in their losses and labels too. "
-        "Draw a sign of your own: it never leaves this page."
+        "Every image narrows the product, even with the gradient cut; only trained class heads make five hands write the "
+        "sign. Draw your own: it never leaves this page."
     ).tag(sync=True)
 
     def __init__(
