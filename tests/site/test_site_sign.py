@@ -84,7 +84,7 @@ def press(figure: harness.Figure, words: str) -> None:
 def test_the_question_comes_first_and_its_answer_is_what_is_drawn(visit):
     figure = open_figure(visit, shown=False)
     question, writing = figure.find(".lb-question"), figure.find(".lb-writing")
-    assert "The model sees ten 7s, but the layers that make the class code were never trained." in question.inner_text()
+    assert "The model sees ten 7s, but the layers that make its class code never learned." in question.inner_text()
     assert writing.evaluate("part => part.inert && getComputedStyle(part).opacity < 0.3")
     hits = [recorded["seen"].count(7) for recorded in usual().recorded.values()]
     question.get_by_role("button", name=["0–1", "2–3", "4–5"][hits[0] // 2]).click()

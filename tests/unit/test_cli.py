@@ -683,7 +683,7 @@ def test_choices_trains_what_is_missing_and_never_asks_for_test_digits(here, mon
     )
     command = ("choices", "primer", "--offline", "--results", "results", "--seeds", "0-1")
     code, out, _ = here(*command)
-    assert code == 0 and "[8/8] primer kl-weight-1" in out and "| primer | learning rate |" in out
+    assert code == 0 and "[8/8] primer kl-weight-1" in out and "| primer | kl-weight-1 | learning rate |" in out
     assert asked == ["train"]
     code, out, _ = here(*command)
     assert code == 0 and "[" not in out.splitlines()[0]  # all is recorded

@@ -249,7 +249,7 @@ function render({ model, el }) {
     onRequest: ["evidence", "left_out", "strokes"],
     question: digit === null ? null : {
       words: `The model sees ${began.evidence.length === 1 ? `one ${digit}` : `${began.evidence.length === MOST ? "ten" : began.evidence.length} ${digit}s`}, `
-        + `but the layers that make the class code were never trained. It writes the class in five hands. How many come out as ${aDigit(digit)}?`,
+        + `but the layers that make its class code never learned. How many of five hands write ${aDigit(digit)}?`,
       options: kinds, right: Math.floor(hits[0] / 2),
       answer: `${hits[0]} of 5. With the gradient restored, ${hits[1]} of 5: turn the switch, then add a sign of your own.`,
       veiled: [writing, map, bars.element, readout],
