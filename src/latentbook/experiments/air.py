@@ -217,7 +217,7 @@ def train(
     """
     config.check_sizes()
     model = build(config, seed)
-    arguments = {"floor": model.exploration}
+    arguments = {"floor": model.exploration, "explore": model.exploring}
     if config.first_prior is not None:
         arguments["presence_prior"] = presence_prior(config)
     if hasattr(model, "baseline"):

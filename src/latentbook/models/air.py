@@ -30,7 +30,14 @@ from latentbook.layers.spatial_transformer import (
     image_to_window,
     paste_windows,
 )
-from latentbook.models.air_objectives import Steps, concrete, exact, reinforce
+from latentbook.models.air_objectives import (
+    Steps,
+    concrete,
+    exact,
+    pattern_log_probs,
+    reinforce,
+    subsets,
+)
 from latentbook.models.air_parts import (
     EDGE,
     EXACT,
@@ -121,6 +128,20 @@ class AIR(nn.Module):
         """
         return linear(self.config.floor_steps, self.config.floor, 0.0)(step)
 
+    def exploring(self, step: int) -> float:
+        """The uniform share of the count's posterior at a training step."""
+        return linear(self.config.floor_steps, self.config.explore, 0.0)(step)
+
+    def count_log_probs(self, logits: Tensor) -> Float[Tensor, "batch counts"]:
+        """log q(n) from the logits of presence."""
+        if self.config.stops:
+            return count_posterior(logits)
+        log_q = pattern_log_probs(F.logsigmoid(logits), F.logsigmoid(-logits), False)
+        counts = subsets(self.config.steps).sum(1).long().to(logits.device)
+        return torch.stack(
+            [log_q[:, counts == n].logsumexp(1) for n in range(self.config.steps + 1)], 1
+        )
+
     def place(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch z"]:
         """z, or where alone, with its scale in the configured range."""
         if self.config.scale_range is None:
@@ -149,7 +170,8 @@ class AIR(nn.Module):
             check_images(images, c.canvas, self.prior_mean.dtype),
             self.check_noise(noise, len(images)),
         )
-        projected = self.inference.of_image(images.flatten(1))
+        left = images.flatten(1)
+        projected = self.inference.of_image(left)
         z, state = (
             images.new_ones(len(images), 1 + self.z_dim),
             images.new_zeros(len(images), c.hidden_dim),
@@ -166,7 +188,12 @@ class AIR(nn.Module):
             )
             drawn = q.sample(eps)
             steps.append((logit.squeeze(1), q.mean, q.log_var, drawn, crop))
-            z = F.pad(self.place(drawn), (1, 0), value=1.0)  # presence, where, what
+            there = logit.sigmoid() if c.hears_presence else torch.ones_like(logit)
+            z = torch.cat((there, self.place(drawn)), 1)  # presence, where, what
+            if c.residual and len(steps) < c.steps:
+                where, what = self.place(drawn).unsqueeze(1).split((3, c.what_dim), 2)
+                left = left - self.paint(where, what).flatten(1)
+                projected = self.inference.of_image(left)
         logits, mean, log_var, z, crops = (
             torch.stack(part, 1) for part in zip(*steps, strict=True)
         )
@@ -247,7 +274,7 @@ class AIR(nn.Module):
             path.logits,
             {"where": kl[..., :3].sum(2), "what": kl[..., 3:].sum(2)},
             lambda share: self.nll(images, canvases, share),
-            **{"prior_logit": self.presence_logit, **choices},
+            **{"prior_logit": self.presence_logit, "stops": self.config.stops, **choices},
         )
 
     def loss(
@@ -255,6 +282,7 @@ class AIR(nn.Module):
         batch: Batch,
         *,
         floor: float = 0.0,
+        explore: float = 0.0,
         presence_prior: float | None = None,
         temperature: float | None = None,
         noise: Tensor | None = None,
@@ -281,7 +309,9 @@ class AIR(nn.Module):
                 "presence_prior", presence_prior, 0, 1, open_low=True, open_high=True
             )
             prior["prior_logit"] = path.logits.new_tensor(share).logit()
-        steps = self.steps(images, path, kl_weight=c.kl_weight, floor=floor, **prior)
+        steps = self.steps(
+            images, path, kl_weight=c.kl_weight, floor=floor, explore=explore, **prior
+        )
         if c.objective == "exact":
             return exact(steps)
         if uniform is None:
@@ -342,7 +372,16 @@ class AIR(nn.Module):
             images,
             noise if generator is None else self.draw_noise(len(images), generator),
         )
-        log_q = count_posterior(path.logits)
+        if not self.config.stops:  # what is surest first
+            order = path.logits.argsort(1, descending=True)
+            rows = torch.arange(len(order), device=order.device).unsqueeze(1)
+            path = Path(
+                path.logits[rows, order],
+                DiagonalGaussian(path.q.mean[rows, order], path.q.log_var[rows, order]),
+                path.z[rows, order],
+                path.crops[rows, order],
+            )
+        log_q = self.count_log_probs(path.logits)
         counts = (
             log_q.argmax(1)
             if generator is None
@@ -431,17 +470,14 @@ class AIR(nn.Module):
         """
         images, samples = self.scenes_in_float(images), checks.count("samples", samples)
         weights, log_prior = [], self.check_odds(count_prior).log()
+        c_stops = self.config.stops
         for _ in range(samples):
             path = self.attend(images, self.draw_noise(len(images), generator))
-            ratio = (
-                (self.prior.log_prob(path.z) - path.q.log_prob(path.z)).sum(2).cumsum(1)
-            )
-            # [batch, counts]
-            log_p = (
-                log_prior
-                + F.pad(ratio, (1, 0))
-                - self.steps(images, path).nll_of_counts()
-            )
+            ratio = (self.prior.log_prob(path.z) - path.q.log_prob(path.z)).sum(2)
+            steps = self.steps(images, path)
+            prior = log_prior if c_stops else steps.log_prior()
+            # [batch, patterns]
+            log_p = prior + ratio @ steps.patterns().T - steps.nll_of_patterns()
             weights.append(log_p.logsumexp(1))
         return torch.stack(weights).logsumexp(0) - math.log(samples) - self.constant()
 

@@ -12,6 +12,7 @@ minimised.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,7 +24,6 @@ from torch import Tensor
 from latentbook import checks
 from latentbook.layers.distributions import (
     check_temperature,
-    count_posterior,
     presence_log_probs,
 )
 
@@ -37,7 +37,8 @@ class Steps:
     nll: from the share of each object in k pictures [batch, k, steps] to -log p(x) of
     each picture [batch, k]. prior_logit: of presence, a scalar tensor.
     kl_weight: of all divergences. floor: presence stays in [floor, 1 - floor]
-    (distributions.presence_log_probs).
+    (distributions.presence_log_probs). explore: so much of the posterior is uniform over
+    the counts. stops: presence ends at its first absence; else every step has its own.
     Raises ValueError where the shapes do not agree.
     """
 
@@ -47,6 +48,8 @@ class Steps:
     prior_logit: Float[Tensor, ""]
     kl_weight: float = 1.0
     floor: float = 0.0
+    explore: float = 0.0
+    stops: bool = True
 
     def __post_init__(self) -> None:
         checks.shaped("logits", self.logits, ("batch", "steps"))
@@ -54,20 +57,47 @@ class Steps:
             checks.shaped(f"kl of {name}", kl, self.logits.shape)
         checks.shaped("prior_logit", self.prior_logit, ())
 
-    def patterns(self) -> Float[Tensor, "counts steps"]:
-        """Row n: the first n objects are there."""
+    def patterns(self) -> Float[Tensor, "patterns steps"]:
+        """Which objects are there: row n the first n of them; without the stopping rule,
+        a row for every subset.
+        """
         n = self.logits.shape[1]
-        return self.logits.new_ones(n + 1, n).tril(-1)
+        if self.stops:
+            return self.logits.new_ones(n + 1, n).tril(-1)
+        return subsets(n).to(self.logits)
 
-    def nll_of_counts(self) -> Float[Tensor, "batch counts"]:
-        """-log p(x) of every count."""
+    def nll_of_patterns(self) -> Float[Tensor, "batch patterns"]:
+        """-log p(x) of every pattern."""
         return self.nll(self.patterns().expand(len(self.logits), -1, -1))
 
-    def log_prior(self) -> Float[Tensor, " counts"]:
-        """log p(n): the geometric distribution of the same stopping rule, cut off at
-        the last step.
+    def log_prior(self) -> Float[Tensor, " patterns"]:
+        """log p of every pattern: with the stopping rule the geometric distribution, cut
+        off at the last step.
         """
-        return count_posterior(self.prior_logit.expand(self.logits.shape[1]))
+        logits = self.prior_logit.expand(self.logits.shape[1])
+        return pattern_log_probs(*presence_log_probs(logits), self.stops)
+
+    def log_q(self) -> Float[Tensor, "batch patterns"]:
+        """log q of every pattern, its part that explores included."""
+        log_q = pattern_log_probs(
+            *presence_log_probs(self.logits, self.floor), self.stops
+        )
+        if self.explore == 0:
+            return log_q
+        n, counts = self.logits.shape[1], self.patterns().sum(1)
+        # uniform over counts, and over the patterns of one count
+        alike = (counts.unsqueeze(0) == counts.unsqueeze(1)).sum(1)
+        uniform = -math.log(n + 1) - alike.to(log_q).log()
+        share = log_q.new_tensor(self.explore)
+        return torch.logaddexp(torch.log1p(-share) + log_q, share.log() + uniform)
+
+    def presence(self) -> tuple[Tensor, Tensor]:
+        """log p and log(1 - p) of each step's presence, given that it is reached."""
+        if self.explore == 0:
+            return presence_log_probs(self.logits, self.floor)
+        log_q = self.log_q()  # of counts 0..steps
+        least = log_q.flip(1).logcumsumexp(1).flip(1)  # log q(n >= i)
+        return least[:, 1:] - least[:, :-1], log_q[:, :-1] - least[:, :-1]
 
     def weighted(
         self, share: Float[Tensor, "batch steps"]
@@ -78,20 +108,33 @@ class Steps:
         }
 
     def kl_presence(self) -> Float[Tensor, " batch"]:
-        """KL(q(n) || p(n)), over all counts."""
-        log_q = count_posterior(self.logits, self.floor)
+        """KL(q || p), over all patterns."""
+        log_q = self.log_q()
         return self.kl_weight * (log_q.exp() * (log_q - self.log_prior())).sum(1)
 
 
+def subsets(n: int) -> Float[Tensor, "subsets n"]:
+    """A row of zeros and ones for each subset of n."""
+    return torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * n).view(-1, n)
+
+
+def pattern_log_probs(on: Tensor, off: Tensor, stops: bool = True) -> Tensor:
+    """log q of every pattern from those of presence and absence: see Steps.patterns."""
+    if stops:
+        return F.pad(on.cumsum(-1), (1, 0)) + F.pad(off, (0, 1))
+    rows = subsets(on.shape[-1]).to(on)
+    return on @ rows.T + off @ (1 - rows).T
+
+
 def exact(steps: Steps) -> dict[str, Float[Tensor, " batch"]]:
-    """The expectation over the count as a sum over all N + 1: its gradient has no
-    variance but that of where and what.
+    """The expectation over what is there as a sum over all patterns, N + 1 of them (2^N
+    without the stopping rule): its gradient has no variance but that of where and what.
     """
-    q = count_posterior(steps.logits, steps.floor).exp()
-    there = q @ steps.patterns()  # q(n >= i): the chance that object i is used
+    q = steps.log_q().exp()
+    there = q @ steps.patterns()  # the chance that object i is used
     codes = {name: kl.sum(1) for name, kl in steps.weighted(there).items()}
     return {
-        "nll": (q * steps.nll_of_counts()).sum(1),
+        "nll": (q * steps.nll_of_patterns()).sum(1),
         "kl_presence": steps.kl_presence(),
         **codes,
     }
@@ -121,7 +164,7 @@ def reinforce(
         baseline = checks.shaped(
             "baseline", checks.as_tensor("baseline", baseline), steps.logits.shape
         )
-    on, off = presence_log_probs(steps.logits, steps.floor)
+    on, off = steps.presence()
     drawn = uniform < on.exp()
     used = drawn.to(on).cumprod(1)  # object i is there: no zero up to i
     # step i took place: no zero before i
@@ -170,7 +213,7 @@ def concrete(
     uniform = checks.shaped(
         "uniform", checks.as_tensor("uniform", uniform), steps.logits.shape
     )
-    on, off = presence_log_probs(steps.logits, steps.floor)
+    on, off = steps.presence()
     # the noise in float32 at least: in half precision a number just below 1 is 1
     noise = torch.logit(
         uniform.to(torch.promote_types(uniform.dtype, torch.float32)), eps=1e-6

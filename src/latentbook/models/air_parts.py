@@ -77,7 +77,16 @@ class AIRConfig:
     # presence starts in [floor, 1 - floor]:
     # else it saturates before windows are any good
     floor: float = 0.2
-    floor_steps: int = 1500  # over which that floor sinks to 0; the tutorial has none
+    # so much of the count's posterior starts uniform over the counts
+    explore: float = 0.0
+    # over which floor and exploration sink to 0; the tutorial has none
+    floor_steps: int = 1500
+    # presence ends at its first absence; False: every step has its own
+    stops: bool = True
+    # what the next step hears of this one's presence: 1, or its probability
+    hears_presence: bool = False
+    # what the steps look at: the scene, or what is left of it
+    residual: bool = False
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -100,11 +109,12 @@ def check_config(c: AIRConfig) -> None:
     )
     checks.fields_fit(
         c,
-        at_least=dict.fromkeys(sizes, 1) | dict.fromkeys(("kl_weight", "floor"), 0),
+        at_least=dict.fromkeys(sizes, 1) | dict.fromkeys(("kl_weight", "floor", "explore"), 0),
         above=dict.fromkeys(
             ("variance", "presence_prior", "where_var", "scale_range", "temperature"), 0
         ),
         below={"presence_prior": 1, "floor": 0.5},
+        at_most={"explore": 1},
         choices={
             "objective": OBJECTIVES,
             "output": OUTPUTS,
