@@ -173,7 +173,7 @@ def test_what_is_compared_is_nested_and_only_the_last_reads_names():
     assert chain[-2].model.group_size == 5 and not chain[-2].model.random_sizes  # never more than five images
 
 
-def test_the_ceiling_is_chapter_02s_model_in_this_chapters_swaps(train, test):
+def test_the_supervised_comparison_is_chapter_02s_model_in_this_chapters_swaps(train, test):
     model = conditional_vae.build(conditional_vae.FIXED)
     model.eval()
     swaps = multi_level_vae.supervised_swap(model, test, 3, seeded())

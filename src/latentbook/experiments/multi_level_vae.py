@@ -361,7 +361,7 @@ def failure(config: Config, metrics: dict[str, float]) -> str | None:
 
 @torch.no_grad()
 def supervised_swap(model: ConditionalVAE, test: Digits, k: int, generator: torch.Generator) -> Swaps:
-    """The ceiling's swap: every test digit's style, decoded with the class that k images are most probably of, together."""
+    """The supervised swap: every test digit's style, decoded with the class that k images are most probably of, together."""
     wanted = other_classes(test.labels, generator)
     sets = evidence_sets(test.labels, wanted, k, generator, scored=torch.arange(len(test), device=wanted.device))
     said = torch.cat([model.classify(batch.images.flatten(1)).log_softmax(1) for batch in test.batches(5000)])
@@ -370,7 +370,7 @@ def supervised_swap(model: ConditionalVAE, test: Digits, k: int, generator: torc
 
 
 def run_supervised(config: Config, seed: int, train: Digits, test: Digits, device: str, progress: bool) -> Run:
-    """The ceiling: chapter 02's fixed model, trained on all labels by this configuration's schedule, in this chapter's swaps."""
+    """Chapter 02's fixed model, trained on all labels by this configuration's schedule, in this chapter's swaps."""
     names = ("epochs", "batch_size", "learning_rate", "schedule")
     own = replace(conditional_vae.FIXED, **{name: getattr(config, name) for name in names})
     model, history = conditional_vae.train(own, train, seed, device, progress=progress)
