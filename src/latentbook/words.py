@@ -87,6 +87,7 @@ CONDITIONAL_VAE = {
 MULTI_LEVEL_VAE = {
     "reproduction-std-1": "as it ran, std 1, 400 epochs",
     "reproduction-std-0.1": "as it ran, std 0.1, 400 epochs",
+    "reproduction-std-1-800-epochs": "as it ran, std 1, 800 epochs",
     "reproduction-short": "as it ran, std 1, 30 epochs",
     "untrained": "untrained, std 0.1",
     "untrained-std-1": "untrained, std 1",
@@ -109,6 +110,7 @@ MULTI_LEVEL_VAE = {
     "paper": "the paper's objective, std 1",
     "deterministic-class": "no noise, with its gradient",
     "deterministic-class-cut": "no noise, as it ran, 30 epochs",
+    "deterministic-class-cut-400-epochs": "no noise, as it ran, 400 epochs",
     "latent-5-10": "5 dimensions of style, 10 of class",
     "latent-20-20": "20 dimensions of style, 20 of class",
     "batch-64": "batches of 64",
@@ -169,6 +171,10 @@ AIR = {
     "to-three-large-window": "trained on 0 to 3, larger windows",
     "sprites": "sprites, smaller windows",
     "sprites-large-window": "sprites, this book's windows",
+    "explored": "counts explored",
+    "explored-diagonal": "counts explored, diagonal scenes",
+    "explored-equal-counts": "counts explored, none, one and two digits at equal odds",
+    "explored-sprites": "counts explored, sprites",
     "ink": "count from the ink",
     "ink-diagonal": "count from the ink, diagonal scenes",
 }

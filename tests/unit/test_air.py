@@ -15,9 +15,10 @@ from unit_harness import seeded
 
 from latentbook.data.digits import Batch, load_digits
 from latentbook.data.scenes import Layout, draw_scenes, fresh_scenes
+from latentbook.layers.distributions import count_posterior
 from latentbook.layers.spatial_transformer import image_to_window, window_to_image
 from latentbook.models.air import AIR, draw_counts
-from latentbook.models.air_objectives import Steps, concrete, exact, reinforce
+from latentbook.models.air_objectives import Steps, concrete, count_log_probs, exact, leave_one_out, reinforce
 from latentbook.models.air_parts import OUTPUTS, TUTORIAL, AIRConfig, Recurrent, WhatVAE
 from latentbook.training.loop import fit, initialise, load_weights, save_weights
 
@@ -29,6 +30,8 @@ OBJECTIVES = [
     {"objective": "reinforce", "published": True},
     {"objective": "reinforce", "learnt_baseline": False},
     {"objective": "concrete"},
+    {"stops": False, "hears_presence": True},
+    {"residual": True},
 ]
 STANDARD = Normal(torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64))
 
@@ -172,42 +175,112 @@ def patterns_of(p: torch.Tensor):
         yield Bernoulli(p).log_prob(torch.tensor(pattern).double()).sum().exp(), (*pattern, 0.0).index(0.0)
 
 
+def drawn_picture(model: AIR, z: torch.Tensor, used: list[int]) -> torch.Tensor:
+    """The canvas of some of the objects, pasted one after the other."""
+    return picture(model, z[used], len(used))
+
+
+def nll_of(model: AIR, x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    if model.config.likelihood == "gaussian":
+        return ((x - mean) ** 2).sum() / (2 * VARIANCE)
+    return -Bernoulli(mean.clamp(1e-3, 1 - 1e-3), validate_args=False).log_prob(x).sum()
+
+
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+@pytest.mark.parametrize("explore", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("floor", [0.0, 0.3])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_the_exact_objective_is_the_sum_over_all_patterns_of_presence(floor, steps, likelihood):
+def test_the_exact_objective_is_the_sum_over_all_patterns_of_presence(floor, steps, explore, likelihood):
     model, batch = build(steps=steps, likelihood=likelihood), batch_of()
     noise = noise_for(model)
     path = model.attend(batch.images, noise)
     prior = torch.tensor([0.01] * steps, dtype=torch.float64)
+    p_n = torch.zeros(steps + 1).double()
+    for chance, n in patterns_of(prior):
+        p_n[n] += chance
     expected = []
     for i in range(3):
-        p = floor + (1 - 2 * floor) * path.logits[i].sigmoid()
-        value, q = 0.0, torch.zeros(steps + 1).double()
-        for chance, n in patterns_of(p):
-            x, mean = batch.images[i], picture(model, path.z[i], n)[0]
-            if likelihood == "gaussian":
-                nll = ((x - mean) ** 2).sum() / (2 * VARIANCE)
-            else:
-                nll = -Bernoulli(mean.clamp(1e-3, 1 - 1e-3), validate_args=False).log_prob(x).sum()
-            value = value + chance * (nll + 0.7 * cost_of_codes(model, path, i, n))
+        q = torch.zeros(steps + 1).double()
+        for chance, n in patterns_of(floor + (1 - 2 * floor) * path.logits[i].sigmoid()):
             q[n] += chance
-        p_n = torch.zeros(steps + 1).double()
-        for chance, n in patterns_of(prior):
-            p_n[n] += chance
-        expected.append(value + 0.7 * (q * (q / p_n).log()).sum())
-    torch.testing.assert_close(
-        total(model.loss(batch, noise=noise, floor=floor)), torch.stack(expected), rtol=1e-6, atol=1e-8
-    )
+        q = (1 - explore) * q + explore / (steps + 1)
+        value = 0.7 * (q * (q / p_n).log()).sum()
+        for n in range(steps + 1):
+            nll = nll_of(model, batch.images[i], picture(model, path.z[i], n)[0])
+            value = value + q[n] * (nll + 0.7 * cost_of_codes(model, path, i, n))
+        expected.append(value)
+    found = total(model.loss(batch, noise=noise, floor=floor, explore=explore))
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-6, atol=1e-8)
 
 
-def each_count(model: AIR, path, floor: float = 0.0):
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+@pytest.mark.parametrize("explore", [0.0, 0.4])
+def test_without_the_stopping_rule_the_sum_is_over_all_subsets(explore, likelihood):
+    """Three steps, eight subsets; what explores is uniform over the four counts, and over the subsets of each."""
+    model, batch = build(stops=False, likelihood=likelihood), batch_of()
+    noise = noise_for(model)
+    path = model.attend(batch.images, noise)
+    expected, counts = [], torch.zeros(3, 4).double()
+    for i in range(3):
+        value, odds = 0.0, Bernoulli(path.logits[i].sigmoid())
+        for pattern in itertools.product((0.0, 1.0), repeat=3):
+            used = [j for j in range(3) if pattern[j]]
+            plain = odds.log_prob(torch.tensor(pattern).double()).sum().exp()
+            counts[i, len(used)] += plain
+            q = (1 - explore) * plain + explore / 4 / math.comb(3, len(used))
+            p = 0.01 ** len(used) * 0.99 ** (3 - len(used))
+            nll = nll_of(model, batch.images[i], drawn_picture(model, path.z[i], used)[0])
+            codes = sum(cost_of_codes(model, path, i, j + 1) - cost_of_codes(model, path, i, j) for j in used)
+            value = value + q * (nll + 0.7 * codes + 0.7 * (q / p).log())
+        expected.append(value)
+    found = total(model.loss(batch, noise=noise, explore=explore))
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(model.count_log_probs(path.logits).exp(), counts)
+    binomial = [math.comb(3, n) * 0.01**n * 0.99 ** (3 - n) for n in range(4)]
+    torch.testing.assert_close(model.count_prior, torch.tensor(binomial).double(), rtol=1e-5, atol=0)
+
+
+def test_counts_of_the_stopping_rule_are_those_of_count_posterior():
+    logits = 3 * torch.randn(20, 4, generator=seeded()).double()
+    torch.testing.assert_close(count_log_probs(logits), count_posterior(logits))
+
+
+def test_steps_hear_how_sure_the_one_before_was_and_see_what_it_left():
+    """With hears_presence z begins with the probability of presence; with residual the image is what is not painted yet."""
+    model, images = build(hears_presence=True, residual=True), scenes()
+    noise = noise_for(model)
+    path = model.attend(images, noise)
+    z, state, left = torch.ones(3, 8).double(), torch.zeros(3, 12).double(), images
+    for i in range(3):
+        outputs, state = model.inference(model.inference.of_image(left.flatten(1)), z, state)
+        torch.testing.assert_close(path.logits[:, i], outputs[:, 0])
+        placed = model.place(path.z[:, i])
+        crop = image_to_window(images, placed[:, :3], 8)  # the glimpse is of the scene
+        torch.testing.assert_close(path.crops[:, i], crop)
+        left = left - window_to_image(model.what.decode(placed[:, 3:]), placed[:, :3], 16)
+        z = torch.cat((outputs[:, :1].sigmoid(), placed), 1)
+
+
+def test_without_the_stopping_rule_the_surest_objects_are_those_that_are_there():
+    model, images = build(stops=False), scenes()
+    path, seen = model.attend(images, torch.zeros(3, 3, 7).double()), model.infer(images)
+    order = path.logits.argsort(1, descending=True)
+    assert (order != torch.arange(3)).any()
+    torch.testing.assert_close(seen.presence, path.logits.sigmoid().gather(1, order))
+    for i in range(3):
+        torch.testing.assert_close(seen.where[i], model.place(path.q.mean)[i, order[i], :3])
+        torch.testing.assert_close(seen.crops[i], path.crops[i, order[i]])
+    torch.testing.assert_close(seen.count_log_probs, model.count_log_probs(path.logits))
+
+
+def each_count(model: AIR, path, floor: float = 0.0, explore: float = 0.0):
     """Every count with its probability [batch] and the draws of presence [batch, steps] that lead to it: no Monte Carlo."""
     p = (floor + (1 - 2 * floor) * path.logits.sigmoid()).detach()
     for n in range(model.config.steps + 1):
         uniform = torch.ones_like(p)
         uniform[:, :n] = 0  # 0 is always below p, 1 never
-        yield torch.cat((p[:, :n], 1 - p[:, n : n + 1]), 1).prod(1), uniform
+        chance = torch.cat((p[:, :n], 1 - p[:, n : n + 1]), 1).prod(1)
+        yield (1 - explore) * chance + explore / (model.config.steps + 1), uniform
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -231,12 +304,13 @@ def test_the_mean_over_drawn_counts_is_the_expectation(published):
 # Gradients
 
 
-def test_gradients_of_the_exact_objective_by_finite_differences():
-    model, batch = build(), batch_of(2)
+@pytest.mark.parametrize("choices", [{}, {"stops": False, "hears_presence": True}, {"residual": True}], ids=str)
+def test_gradients_of_the_exact_objective_by_finite_differences(choices):
+    model, batch = build(**choices), batch_of(2)
     noise = noise_for(model, 2)
 
     def objective() -> torch.Tensor:
-        return total(model.loss(batch, noise=noise, floor=0.1)).mean()
+        return total(model.loss(batch, noise=noise, floor=0.1, explore=0.3)).mean()
 
     found = gradients(model, objective())
     for name, parameter in model.named_parameters():
@@ -251,29 +325,57 @@ def test_gradients_of_the_exact_objective_by_finite_differences():
         assert float((found[name] * direction).sum()) == pytest.approx(numeric, rel=1e-4, abs=1e-5), name
 
 
-def enumerated(model: AIR, batch: Batch, noise: torch.Tensor, floor: float) -> dict[str, torch.Tensor]:
+def enumerated(
+    model: AIR, batch: Batch, noise: torch.Tensor, floor: float, explore: float = 0.0
+) -> dict[str, torch.Tensor]:
     """The mean of REINFORCE's gradient over every count, each with its probability."""
     mean: dict[str, torch.Tensor] = {}
-    for chance, uniform in each_count(model, model.attend(batch.images, noise), floor):
-        terms = model.loss(batch, noise=noise, uniform=uniform, floor=floor)
+    for chance, uniform in each_count(model, model.attend(batch.images, noise), floor, explore):
+        terms = model.loss(batch, noise=noise, uniform=uniform, floor=floor, explore=explore)
         terms.pop("baseline", None)
         for name, gradient in gradients(model, (chance * total(terms)).sum()).items():
             mean[name] = mean.get(name, 0) + gradient
     return mean
 
 
-@pytest.mark.parametrize("floor", [0.0, 0.2])
+@pytest.mark.parametrize(("floor", "explore"), [(0.0, 0.0), (0.2, 0.0), (0.0, 0.5)])
 @pytest.mark.parametrize("learnt_baseline", [True, False])
-def test_reinforce_is_unbiased_in_every_parameter(learnt_baseline, floor):
+def test_reinforce_is_unbiased_in_every_parameter(learnt_baseline, floor, explore):
     """Weighed by the probability of each count, REINFORCE's gradients add up to the exact one's; a baseline changes nothing."""
     model, batch = build(objective="reinforce", learnt_baseline=learnt_baseline), batch_of(2)
     noise = noise_for(model, 2)
     other = AIR(replace(model.config, objective="exact")).double()
     other.load_state_dict(model.state_dict(), strict=not learnt_baseline)
-    expected = gradients(other, total(other.loss(batch, noise=noise, floor=floor)).sum())
-    found = enumerated(model, batch, noise, floor)
+    expected = gradients(other, total(other.loss(batch, noise=noise, floor=floor, explore=explore)).sum())
+    found = enumerated(model, batch, noise, floor, explore)
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-9)
+
+
+def test_draws_that_judge_each_other_are_unbiased_and_vary_less():
+    """Over all pairs of counts, each with its probability, leave-one-out's gradient of presence is the exact one."""
+    model, batch = build(), batch_of(2)
+    noise = noise_for(model, 2)
+    path = model.attend(batch.images, noise)
+    logits = path.logits.detach().requires_grad_()
+    steps = model.steps(batch.images, path._replace(logits=logits), kl_weight=0.7)
+
+    def gradient(terms, chance=1.0) -> torch.Tensor:
+        return torch.autograd.grad((chance * total(terms)).sum(), logits, retain_graph=True)[0]
+
+    expected = gradient(exact(steps))
+    counts = list(each_count(model, path))
+    found = sum(
+        gradient(leave_one_out(steps, torch.stack((one, two))), first * second)
+        for (first, one), (second, two) in itertools.product(counts, counts)
+    )
+    torch.testing.assert_close(found, expected)
+    uniform = torch.rand(300, 2, 2, 3, generator=seeded()).double()
+    alone = torch.stack(
+        [gradient(reinforce(steps, one[0])) / 2 + gradient(reinforce(steps, one[1])) / 2 for one in uniform]
+    )
+    judged = torch.stack([gradient(leave_one_out(steps, one)) for one in uniform])
+    assert judged.var(0).sum() < 0.5 * alone.var(0).sum()
 
 
 def test_the_published_masks_and_reward_are_biased():
@@ -371,10 +473,26 @@ def test_schedules_reach_the_objective():
     plainly = value()
     assert torch.equal(plainly, value(temperature=1.0, floor=0.0))
     torch.testing.assert_close(plainly, value(presence_prior=0.01))
-    for arguments in ({"floor": 0.2}, {"presence_prior": 0.5}, {"temperature": 0.3}):
+    for arguments in ({"floor": 0.2}, {"presence_prior": 0.5}, {"temperature": 0.3}, {"explore": 0.2}):
         assert not torch.allclose(plainly, value(**arguments))
-    model = AIR(AIRConfig(floor=0.3, floor_steps=900))
+    model = AIR(AIRConfig(floor=0.3, explore=0.8, floor_steps=900))
     assert [model.exploration(step) for step in (0, 450, 900, 5000)] == pytest.approx([0.3, 0.15, 0, 0])
+    assert [model.exploring(step) for step in (0, 450, 900, 5000)] == pytest.approx([0.8, 0.4, 0, 0])
+
+
+def test_exploration_reaches_windows_that_the_posterior_does_not():
+    """Where the model is sure that nothing is there, the third window's gradient is nil without exploration."""
+    model, batch = build(), batch_of()
+    with torch.no_grad():
+        model.inference.last.bias[0] = -40
+    name = "what.decoder.2.bias"
+    for explore, most in ((0.0, 1e-9), (0.4, None)):
+        found = gradients(model, total(model.loss(batch, noise=noise_for(model), explore=explore)).sum())[name]
+        assert found.abs().max() < most if most else found.abs().max() > 0.1
+    logits = torch.full((1, 3), -40.0).double()
+    steps = Steps(logits, {"codes": torch.ones(1, 3).double()}, lambda share: share.sum(2), model.presence_logit)
+    there = exact(replace(steps, explore=0.4))["kl_codes"]
+    torch.testing.assert_close(there, torch.tensor([0.1 * 1 + 0.1 * 2 + 0.1 * 3]).double())  # q'(n) = 0.4 / 4 each
 
 
 # Extremes
@@ -389,10 +507,12 @@ def test_extreme_heads_give_no_nan(choices, extreme):
         model.inference.last.bias[:2] = extreme
         model.inference.last.bias[4:7] = extreme
         model.what.encoder[-1].bias[4:] = extreme
-    terms = model.loss(Batch(scenes(2).float(), torch.zeros(2, dtype=torch.int64)), generator=seeded())
-    assert all(term.isfinite().all() for term in terms.values())
-    found = gradients(model, total(terms).mean())
-    assert all(gradient.isfinite().all() for gradient in found.values())
+    batch = Batch(scenes(2).float(), torch.zeros(2, dtype=torch.int64))
+    for explore in (0.0, 1.0):
+        terms = model.loss(batch, explore=explore, generator=seeded())
+        assert all(term.isfinite().all() for term in terms.values())
+        found = gradients(model, total(terms).mean())
+        assert all(gradient.isfinite().all() for gradient in found.values())
     assert (
         float(model.place(torch.tensor([-3.0, 0, 0]))[0]) == 1
         and float(model.place(torch.tensor([99.0, 0, 0]))[0]) == 8
@@ -511,8 +631,9 @@ def test_the_elbo_is_the_negative_objective_without_weights_and_with_its_constan
     )
 
 
-def test_the_importance_bound_grows_with_its_samples_and_is_above_the_elbo():
-    model, images = build(), scenes(2)
+@pytest.mark.parametrize("stops", [True, False])
+def test_the_importance_bound_grows_with_its_samples_and_is_above_the_elbo(stops):
+    model, images = build(stops=stops), scenes(2)
     elbo = torch.stack([model.elbo(images, seeded(s)) for s in range(40)]).mean(0)
     few = torch.stack([model.importance_bound(images, 1, generator=seeded(s)) for s in range(40)]).mean(0)
     many = torch.stack([model.importance_bound(images, 20, generator=seeded(s)) for s in range(20)]).mean(0)
@@ -551,7 +672,7 @@ def test_fit_trains_it_with_its_floor_as_an_argument(choices, precision):
     digits = load_digits("train", source="offline")
     data = fresh_scenes(digits, 12, Layout(canvas=16, size=6))
     model = initialise(lambda: AIR(AIRConfig(**{**SMALL, **choices})), 0)
-    arguments = {"floor": model.exploration}
+    arguments = {"floor": model.exploration, "explore": model.exploring}
     history = fit(model, data, epochs=2, batch_size=5, arguments=arguments, precision=precision, progress=False)
     assert history.steps == 6 and all(math.isfinite(value) for epoch in history.epochs for value in epoch.values())
 
@@ -604,6 +725,8 @@ def test_weights_come_back_as_they_were(tmp_path):
         ({"scale_range": (0.0, 8.0)}, "each of scale_range must be a finite number above 0, got 0.0"),
         ({"scale_range": (4.0, 8.0)}, "hold the first of where_mean"),
         ({"temperature": 0.0}, "temperature must be a finite number above 0, got 0.0"),
+        ({"explore": 1.1}, "explore must be a finite number at least 0 and at most 1, got 1.1"),
+        ({"stops": False, "objective": "concrete"}, 'without the stopping rule .* the objective must be "exact"'),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(choices, message):
@@ -766,6 +889,17 @@ def test_parts_of_a_path_that_do_not_fit_together_are_refused(plain, objective):
     if objective is reinforce:
         with pytest.raises(ValueError, match=r"baseline must have shape \[2, 3\]"):
             objective(steps, torch.rand(2, 3), torch.rand(2, 1))
+    if objective is not exact:
+        with pytest.raises(ValueError, match="without the stopping rule nothing is drawn or relaxed here: use exact"):
+            objective(replace(steps, stops=False), torch.rand(2, 3))
+    for draws, message in (
+        (torch.rand(2, 3), r"uniform must have shape \[draws, 2, 3\]"),
+        (torch.rand(1, 2, 3), "two"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            leave_one_out(steps, draws)
+    with pytest.raises(ValueError, match=r"explore must be a finite number at least 0 and at most 1, got -0\.1"):
+        replace(steps, explore=-0.1)
 
 
 # Shapes

@@ -11,6 +11,7 @@ from unit_harness import one_of_each_kind, seeded
 
 from latentbook.data.digits import Digits, load_digits
 from latentbook.data.scenes import Layout, draw_scenes
+from latentbook.data.splits import split_sprites, train_validation_split
 from latentbook.experiments import air, air_measures
 from latentbook.experiments.air import DIAGONAL, EXACT, VARIANTS, Config
 from latentbook.experiments.air_measures import crossing, matched_iou
@@ -68,6 +69,7 @@ def test_every_kind_of_variant_trains_and_is_measured(variant, train, test):
     assert set(metrics) == shares | accuracies | crossed | {
         *("undercounts", "overcounts", "elbo", "iwae_100"),
         *("window_iou", "box_iou", "policy_x", "policy_y", "squared_error"),
+        *(("what_accuracy", "what_accuracy_of_scene") if VARIANTS[variant].world == "digits" else ()),
     }
     assert all(math.isfinite(value) for value in metrics.values()) and result.seconds > 0
     for n in counts:
@@ -94,7 +96,9 @@ def test_the_control_is_not_trained(variant, train, test):
 
 
 def test_the_variants_are_what_their_names_say():
-    assert VARIANTS["exact"] == Config() and VARIANTS["exact"].epochs * VARIANTS["exact"].scenes == 1600 * 64
+    assert (
+        VARIANTS["exact"] == Config(watch="test") and VARIANTS["exact"].epochs * VARIANTS["exact"].scenes == 1600 * 64
+    )
     assert EXACT.layout.counts == (0, 1, 2, 2) and EXACT.measured == Layout() and EXACT.layout.placement == "uniform"
     diagonal = dataclasses.replace(EXACT.layout, placement="diagonal")
     assert VARIANTS["exact-diagonal"] == dataclasses.replace(EXACT, layout=diagonal, measured=DIAGONAL)
@@ -121,6 +125,15 @@ def test_the_variants_are_what_their_names_say():
         **{f"output-{name}": {"output": name} for name in ("clamped", "absolute", "linear")},
     }.items():
         assert VARIANTS[name] == dataclasses.replace(EXACT, model=dataclasses.replace(EXACT.model, **choices)), name
+    explored = VARIANTS["explored"]
+    assert explored.watch == "validation" and explored.layout == EXACT.layout and explored.epochs == EXACT.epochs
+    assert (explored.model.explore, explored.model.floor, explored.model.where_mean[0]) == (0.7, 0.0, 2.2)
+    for name in air.KINDS:  # one recipe: worlds differ in their scenes, and sprites in the size of windows
+        other = VARIANTS[f"explored{name}"]
+        world = {field: getattr(explored, field) for field in ("layout", "measured", "world")}
+        assert dataclasses.replace(other, **world, model=explored.model) == explored, name
+        assert dataclasses.replace(other.model, where_mean=explored.model.where_mean) == explored.model
+        assert (other.model == explored.model) == (name != "-sprites")
     three = VARIANTS["up-to-three"]
     assert max(three.layout.counts) == 2 and max(three.measured.counts) == 3 and three.model.steps == 4
 
@@ -153,6 +166,37 @@ def test_schedules_and_rates_reach_the_training(train, monkeypatch):
 def test_the_rate_goes_up_for_80_steps_and_down_to_nothing():
     rate = learning_rate(EXACT, 1600)
     assert rate(80) == max(map(rate, range(1600))) == EXACT.learning_rate and rate(1600) == pytest.approx(0)
+
+
+def test_curves_are_watched_on_validation_scenes_that_training_goes_without(train, test, monkeypatch):
+    """Of digits and of sprites; a run of the first edition trains on all and watches test scenes."""
+    seen = []
+
+    class Looking(air_measures.Counting):
+        def __init__(self, scenes):
+            super().__init__(scenes)
+            seen.append(scenes)
+
+    fit = air.train
+
+    def training(config, digits, *rest, **options):
+        seen.append(digits)
+        return fit(config, digits, *rest, **options)
+
+    monkeypatch.setattr(air, "Counting", Looking)
+    monkeypatch.setattr(air, "train", training)
+    left, held = train_validation_split(train)
+    for variant, shown, watched in (
+        ("explored", left, held),
+        ("explored-sprites", left, split_sprites(len(held), "validation")),
+        ("exact", train, test),
+    ):
+        seen.clear()
+        run(variant, train, test)
+        scenes, digits = seen
+        assert digits.sha256 == shown.sha256, variant
+        config = small(VARIANTS[variant])
+        assert scenes.sha256 == draw_scenes(watched, config.watched, config.measured, air.WATCHED).sha256, variant
 
 
 def test_an_interrupted_training_is_no_result(train, test, monkeypatch):
@@ -256,6 +300,14 @@ class Knowing(AIR):
         return seen._replace(counts=self.scenes.labels[part], boxes=windows, canvases=canvases)
 
 
+class Painting(Knowing):
+    """It paints the scene itself, each object within its own box."""
+
+    def infer(self, images, generator=None):
+        seen = super().infer(images, generator)
+        return seen._replace(canvases=(seen.canvases > 0) * images)
+
+
 def test_looks_of_a_model_that_sees_what_is_there(test):
     scenes = draw_scenes(test, 30)
     found = air_measures.looks(Knowing(scenes), scenes)
@@ -266,6 +318,47 @@ def test_looks_of_a_model_that_sees_what_is_there(test):
     middle = (scenes.boxes[..., :2] + scenes.boxes[..., 2:]).double()[scenes.labels == 2] / 2
     policy = (middle[:, 0] - middle[:, 1]).mean(0).tolist()  # its first window is on the first object
     assert [found["policy_x"], found["policy_y"]] == pytest.approx(policy, abs=1e-4)
+
+
+def test_pairs_are_those_of_the_matching_and_name_their_scene():
+    boxes = torch.tensor([[[0, 0, 10, 10], [20, 0, 30, 10]], [[0, 0, 0, 0]] * 2, [[5, 5, 9, 9], [0, 0, 0, 0]]])
+    found = torch.tensor([[[20.0, 0, 30, 10], [0, 0, 10, 5]], [[0, 0, 4, 4]] * 2, [[0, 0, 1, 1], [5, 5, 9, 9]]])
+    pairs = air_measures.matched(found, torch.tensor([2, 2, 2]), boxes, torch.tensor([2, 0, 1]))
+    rows = torch.stack((pairs.scene, pairs.found, pairs.true), 1).tolist()
+    assert sorted(rows) == [[0, 0, 1], [0, 1, 0], [2, 1, 0]] and sorted(pairs.iou.tolist()) == [0.5, 1, 1]
+    none = air_measures.matched(found, torch.tensor([0, 0, 0]), boxes, torch.tensor([2, 0, 1]))
+    assert [len(part) for part in none] == [0] * 4
+
+
+def test_a_single_object_becomes_a_picture_of_mnists_size_with_its_ink_in_the_middle(test):
+    scenes = draw_scenes(test, 40, Layout(counts=(1,)))
+    pictures = air_measures.as_digits(scenes.images[:, 0], 24)
+    places = torch.arange(28) + 0.5
+    for axis in (2, 3):
+        mass = pictures.sum((1, 5 - axis)) / pictures.sum((1, 2, 3)).unsqueeze(1)
+        torch.testing.assert_close((mass * places).sum(1), torch.full((40,), 14.0), atol=0.5, rtol=0)
+    whole = pictures.sum((1, 2, 3)) / scenes.images.sum((1, 2, 3))
+    torch.testing.assert_close(whole, torch.full((40,), (28 / 24) ** 2), atol=0.05, rtol=0)
+    assert (air_measures.as_digits(torch.zeros(2, 50, 50), 24) == 0).all()
+
+
+def test_objects_are_read_by_the_judge_against_their_own_labels(test, monkeypatch):
+    """A model that paints what is there is read as the scene itself; one that paints it mirrored is not; a blank one never."""
+    scenes = draw_scenes(test, 60, Layout(counts=(0, 1, 2)))
+    seen = []
+
+    def labels(pictures):  # a judge that knows: what it is shown is compared with the scene's own
+        seen.append(pictures)
+        return torch.full((len(pictures),), 3)
+
+    monkeypatch.setattr(air_measures.evaluation, "judged", labels)
+    found = air_measures.read_objects(Painting(scenes), scenes)
+    threes = float((scenes.objects[scenes.objects >= 0] == 3).float().mean())
+    assert found == pytest.approx({"what_accuracy": threes, "what_accuracy_of_scene": threes})
+    torch.testing.assert_close(seen[0], seen[1])  # what it paints is the scene within the true boxes
+    assert len(seen[0]) == int(scenes.labels.sum())
+    blind = dataclasses.replace(scenes, labels=torch.zeros_like(scenes.labels))
+    assert air_measures.read_objects(Painting(blind), blind) == {"what_accuracy": 0.0, "what_accuracy_of_scene": 0.0}
 
 
 def test_the_object_seen_first_is_the_one_nearest_to_the_first_window():

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from latentbook import checks
 from latentbook.data.digits import Batch, Digits, load_digits
-from latentbook.data.scenes import Layout, Scenes, draw_scenes, fresh_scenes, make_sprites
+from latentbook.data.scenes import Layout, Scenes, draw_scenes, fresh_scenes
+from latentbook.data.splits import split_sprites, train_validation_split
 from latentbook.experiments.air_measures import Counting, accuracy, count_log_probs, ink_control, measure
 from latentbook.experiments.originals.air import plain_scenes, plain_steps
 from latentbook.experiments.run import SCHEDULES, Run, but, finished, train_as
@@ -38,7 +39,7 @@ HELD_OUT, WATCHED = 1, 2  # seeds of the scenes that are measured, and of those 
 class Config:
     """One variant: the model, its scenes, how it is trained and measured.
 
-    The defaults are those of "exact".
+    The defaults are those of "exact", which watches test scenes.
     Raises ValueError for numbers out of range and choices that do not exist.
     """
 
@@ -60,6 +61,9 @@ class Config:
     warm_steps: int = 800  # of these two
     held_out: int = 5000  # scenes that are measured
     watched: int = 1000  # scenes that are counted after every epoch
+    # these are made of validation digits, which training then goes without; "test": as
+    # in the first edition, whose runs are still compared with
+    watch: str = "validation"
     bounded: int = 200  # scenes whose probability is bounded
 
     def __post_init__(self) -> None:
@@ -80,7 +84,11 @@ class Config:
             ),
             above={"learning_rate": 0, "baseline_rate": 0, "first_prior": 0},
             below={"warmup": 1, "first_prior": 1},
-            choices={"world": WORLDS, "schedule": SCHEDULES},
+            choices={
+                "world": WORLDS,
+                "schedule": SCHEDULES,
+                "watch": ("validation", "test"),
+            },
         )
 
     def check_sizes(self) -> None:
@@ -96,7 +104,7 @@ class Config:
                 )
 
 
-EXACT = Config()
+EXACT = Config(watch="test")
 FAITHFUL = Config(
     TUTORIAL,
     DIAGONAL,
@@ -106,8 +114,20 @@ FAITHFUL = Config(
     learning_rate=1e-4,
     schedule="constant",
     baseline_rate=100.0,
+    watch="test",
 )
 
+
+# The second edition's recipe for up to two digits, chosen on validation scenes: the count's posterior explores. Two sprites
+# may fit into a window that is as wide as a digit with its margin, so theirs are smaller.
+EXPLORED = but(Config(), explore=0.7, floor=0.0)
+KINDS: dict[str, dict[str, Any]] = {
+    "": {},
+    "-diagonal": {"layout": replace(DIAGONAL, counts=PAIRS_TWICE), "measured": DIAGONAL},
+    "-equal-counts": {"layout": UNIFORM},
+    "-sprites": {"world": "sprites", "where_mean": (2.6, 0.0, 0.0)},
+}
+EXPLORED_IN = {f"explored{kind}": but(EXPLORED, **changes) for kind, changes in KINDS.items()}
 
 NO_FLOOR = but(EXACT, floor=0.0)
 CORRECTED = but(FAITHFUL, published=False)
@@ -144,12 +164,13 @@ VARIANTS: dict[str, Config] = {
     "sprites": but(SMALLER, world="sprites"),
     "to-three-large-window": but(EXACT, layout=TO_THREE, measured=THREE, steps=4),
     "sprites-large-window": but(EXACT, world="sprites"),
+    **EXPLORED_IN,
     # no training: what the sum of all pixels alone says
     "ink": replace(EXACT, epochs=0, layout=UNIFORM),
     "ink-diagonal": replace(EXACT, epochs=0, layout=DIAGONAL, measured=DIAGONAL),
 }
 # how many seeds the book measures of each, from 0 on: 20 where it says how often a training fails
-SEEDS = dict.fromkeys(VARIANTS, 5) | {"exact": 20, "exact-diagonal": 20}
+SEEDS = dict.fromkeys(VARIANTS, 5) | {"exact": 20, "exact-diagonal": 20, "explored-diagonal": 10}
 
 
 @dataclass(frozen=True)
@@ -182,7 +203,7 @@ def objects(config: Config, digits: Digits) -> Digits:
     """What the variant's scenes are made of: the given digits, or as many sprites for the same split."""
     if config.world == "digits":
         return digits
-    return make_sprites(len(digits), seed=int(digits.split == "test"), split=digits.split)
+    return split_sprites(len(digits), digits.split)
 
 
 def training_set(config: Config, digits: Digits, seed: int) -> Scenes:
@@ -204,6 +225,11 @@ def presence_prior(config: Config) -> Schedule:
     return lambda step: config.first_prior ** (1 - share(step)) * config.model.presence_prior ** share(step)
 
 
+def schedules(model: AIR) -> dict[str, Schedule]:
+    """What follows a schedule in every training, as `fit` takes it."""
+    return {"floor": model.exploration, "explore": model.exploring}
+
+
 def train(
     config: Config,
     digits: Digits,
@@ -217,7 +243,7 @@ def train(
     """
     config.check_sizes()
     model = build(config, seed)
-    arguments = {"floor": model.exploration}
+    arguments = schedules(model)
     if config.first_prior is not None:
         arguments["presence_prior"] = presence_prior(config)
     if hasattr(model, "baseline"):
@@ -250,9 +276,10 @@ def run(
     if config.epochs == 0:
         scenes = draw_scenes(objects(config, train), 2 * config.held_out, config.layout, seed)
         return Run({"count_accuracy": ink_control(scenes, held_out(config, test))}, None, 0.0)
-    watched = draw_scenes(objects(config, test), config.watched, config.measured or config.layout, WATCHED).to(device)
-    hook = Counting(watched)
-    model, history = globals()["train"](config, train, seed, device, hooks=[hook], progress=progress)
+    shown, watched = (train, test) if config.watch == "test" else train_validation_split(train)
+    layout = config.measured or config.layout
+    hook = Counting(draw_scenes(objects(config, watched), config.watched, layout, WATCHED).to(device))
+    model, history = globals()["train"](config, shown, seed, device, hooks=[hook], progress=progress)
     finished({}, None, history, model)  # an interrupted training is not measured
     metrics = (
         evaluate(model, config, test, seed) | hook.metrics() | {"ms_per_step": 1e3 * history.seconds / history.steps}
@@ -268,7 +295,7 @@ def our_steps(digits: Digits, device: str = "cpu", config: Config = EXACT) -> It
     """An endless run of the library's own training steps of a variant, scenes included: each `next` is one."""
     model = build(config).to(device).train()
     shown = training_set(config, digits, 0).to(device)
-    arguments = {"floor": model.exploration}
+    arguments = schedules(model)
     training = TrainingRun(model, shown, learning_rate=config.learning_rate, arguments=arguments)
     while True:
         for batch in training.digits.batches(config.batch_size, training.order):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from latentbook import checks, evaluation
 from latentbook.data.scenes import Scenes, ink_boxes
-from latentbook.layers.distributions import count_posterior
 from latentbook.models.air import AIR, add_up, draw_counts
 from latentbook.training.loop import History, check_device
 
@@ -23,7 +24,7 @@ def count_log_probs(model: AIR, images: Tensor) -> Float[Tensor, "n counts"]:
     """log q(n) of every scene, from posterior means. Raises ValueError for images that the model does not take."""
     noise = model.prior_mean.new_zeros(PART, model.config.steps, model.z_dim)
     parts = checks.as_tensor("images", images).split(PART)
-    return torch.cat([count_posterior(model.attend(part, noise[: len(part)]).logits) for part in parts])
+    return torch.cat([model.count_log_probs(model.attend(part, noise[: len(part)]).logits) for part in parts])
 
 
 class Counting:
@@ -114,27 +115,90 @@ def boxes_and_counts(
     return found, counts, boxes, checks.class_numbers("true", true, n, boxes.shape[1] + 1).to(found.device)
 
 
+class Pairs(NamedTuple):
+    """Found objects and true ones, paired scene by scene so that the sum of their boxes' overlaps is the largest."""
+
+    scene: Int[Tensor, " pairs"]
+    found: Int[Tensor, " pairs"]  # which step
+    true: Int[Tensor, " pairs"]  # which slot
+    iou: Float[Tensor, " pairs"]
+
+
+def matched(
+    found: Float[Tensor, "n steps 4"],
+    counts: Int[Tensor, " n"],
+    boxes: Int[Tensor, "n slots 4"],
+    true: Int[Tensor, " n"],
+) -> Pairs:
+    """The pairs of found boxes and true ones, intersection over union; what has no partner is in none.
+
+    Of found boxes the first `counts` count, of true ones the first `true`. Raises as `boxes_and_counts`.
+    """
+    from scipy.optimize import linear_sum_assignment  # slow to import, as is torchvision, and only measuring needs them
+    from torchvision.ops import box_iou
+
+    found, counts, boxes, true = boxes_and_counts(found, counts, boxes, true)
+    pairs = []
+    for i in ((counts > 0) & (true > 0)).nonzero().flatten().tolist():
+        iou = box_iou(found[i, : counts[i]], boxes[i, : true[i]]).nan_to_num(0).cpu().numpy()
+        rows, columns = linear_sum_assignment(iou, maximize=True)
+        pairs += [(i, *pair) for pair in zip(rows, columns, iou[rows, columns], strict=True)]
+    scene, step, slot, iou = zip(*pairs, strict=True) if pairs else ((), (), (), ())
+    index = (torch.tensor(part, dtype=torch.int64, device=found.device) for part in (scene, step, slot))
+    return Pairs(*index, torch.tensor(iou, device=found.device))
+
+
 def matched_iou(
     found: Float[Tensor, "n steps 4"],
     counts: Int[Tensor, " n"],
     boxes: Int[Tensor, "n slots 4"],
     true: Int[Tensor, " n"],
 ) -> float:
-    """The mean intersection over union of true boxes with found ones, in the pairs that make its sum the largest in each scene.
+    """The mean intersection over union of the pairs of `matched`; what has no partner is not in the mean (but in under- and
+    overcounts). 0 where there are no pairs at all. Raises as `boxes_and_counts`."""
+    iou = matched(found, counts, boxes, true).iou
+    return float(iou.mean()) if len(iou) else 0.0
 
-    Of found boxes the first `counts` count, of true ones the first `true`; what has no partner is not in the mean (but in
-    under- and overcounts). 0 where there are no pairs at all. Raises as `boxes_and_counts`.
+
+def as_digits(canvases: Float[Tensor, "m canvas canvas"], size: int) -> Float[Tensor, "m 1 28 28"]:
+    """Single objects on canvases as pictures of MNIST's: `size` pixels around the centre of the ink's mass, made 28.
+
+    An empty canvas gives an empty picture.
     """
-    from scipy.optimize import linear_sum_assignment  # slow to import, as is torchvision, and only measuring needs them
-    from torchvision.ops import box_iou
+    side = canvases.shape[-1]
+    places = (torch.arange(side, device=canvases.device).to(canvases) + 0.5) * 2 / side - 1  # affine_grid's coordinates
+    mass = canvases.sum((1, 2)).clamp_min(1e-6)
+    x, y = ((canvases.sum(axis) * places).sum(1) / mass for axis in (1, 2))
+    affine = canvases.new_zeros(len(canvases), 2, 3)
+    affine[:, 0, 0] = affine[:, 1, 1] = size / side
+    affine[:, 0, 2], affine[:, 1, 2] = x, y
+    grid = F.affine_grid(affine, [len(canvases), 1, 28, 28], align_corners=False)
+    return F.grid_sample(canvases.unsqueeze(1), grid, align_corners=False).clamp(0, 1)
 
-    found, counts, boxes, true = boxes_and_counts(found, counts, boxes, true)
-    total, pairs = 0.0, 0
-    for i in ((counts > 0) & (true > 0)).nonzero().flatten().tolist():
-        iou = box_iou(found[i, : counts[i]], boxes[i, : true[i]]).nan_to_num(0).cpu().numpy()
-        rows, columns = linear_sum_assignment(iou, maximize=True)
-        total, pairs = total + float(iou[rows, columns].sum()), pairs + len(rows)
-    return total / max(pairs, 1)
+
+@torch.no_grad()
+def read_objects(model: AIR, scenes: Scenes) -> dict[str, float]:
+    """Whether the judge sees in each object that is painted the digit that stands there, over pairs of painted and true boxes.
+
+    what_accuracy: of what the model paints; what_accuracy_of_scene: its control, the scene itself within the true boxes.
+    0 where there are no pairs.
+    """
+    checks.kind("scenes", scenes, Scenes, "draw_scenes makes them")
+    at = torch.arange(scenes.images.shape[-1], device=scenes.images.device)
+    parts = (part.split(PART) for part in (scenes.images, scenes.objects, scenes.boxes, scenes.labels))
+    right: list[Tensor] = []
+    for images, objects, boxes, true in zip(*parts, strict=True):
+        seen = model.infer(images)
+        painted = ink_boxes(seen.canvases.flatten(0, 1)).view_as(seen.boxes).to(seen.boxes)
+        pairs = matched(painted, seen.counts, boxes, true)
+        if len(pairs.scene):
+            box = boxes[pairs.scene, pairs.true]
+            x, y = ((at >= box[:, k, None]) & (at < box[:, k + 2, None]) for k in (0, 1))
+            alone = images[pairs.scene, 0] * (y.unsqueeze(2) & x.unsqueeze(1))
+            shown = (as_digits(part, scenes.layout.size) for part in (seen.canvases[pairs.scene, pairs.found], alone))
+            right.append(torch.stack([evaluation.judged(part) == objects[pairs.scene, pairs.true] for part in shown]))
+    painted_right, scene_right = torch.cat(right, 1).float().mean(1).tolist() if right else (0.0, 0.0)
+    return {"what_accuracy": painted_right, "what_accuracy_of_scene": scene_right}
 
 
 def first_seen(
@@ -201,6 +265,7 @@ def measure(model: AIR, scenes: Scenes, bounded: int, generator: torch.Generator
         "count_accuracy_sampled": accuracy(drawn, scenes.labels),
         **confusion(seen, scenes.labels, model.config.steps),
         **looks(model, scenes),
+        **(read_objects(model, scenes) if scenes.source != "sprites" else {}),  # the judge reads digits
         **bounds(model, scenes.images[:bounded], generator),
     }
 

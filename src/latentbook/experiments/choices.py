@@ -18,7 +18,8 @@ from torch import nn
 
 from latentbook.data.digits import Digits
 from latentbook.data.splits import train_validation_split
-from latentbook.experiments import EXPERIMENTS, conditional_vae, mix_and_match, multi_level_vae, primer, results
+from latentbook.experiments import EXPERIMENTS, air, conditional_vae, mix_and_match, multi_level_vae, primer, results
+from latentbook.experiments.air_measures import accuracy, confusion, count_log_probs
 from latentbook.experiments.listening import listening_metrics
 from latentbook.experiments.multi_level_swaps import swap
 from latentbook.experiments.run import Run, but, finished
@@ -110,6 +111,11 @@ BCE = Criterion("bce", "beside: BCE (nats)", decides=False)
 SAMPLED = (BOUND, AGREEMENT, BEST_OF_18, HEARD)  # chapter 01's criteria
 CLASS_OR_HAND = (FOLLOWED, FOLLOWED_TEN, HAND, BCE)  # chapter 03's without labels
 CLASS = (FOLLOWED, FOLLOWED_TEN, HAND_BESIDE, BCE)  # and with them, where the class is what labels are for
+# In chapter 05 all scenes count alike; which way the wrong ones are wrong stands beside.
+COUNT = Criterion("count_accuracy", "counted right (%)", more_is_better=True, form=".2%")
+UNDER = Criterion("undercounts", "beside: too few (%)", form=".2%", decides=False)
+OVER = Criterion("overcounts", "beside: too many (%)", form=".2%", decides=False)
+COUNTED = (COUNT, UNDER, OVER)
 
 # One tuple an experiment, so that a page which shows one does not hang on the others.
 PRIMER: tuple[Choice, ...] = (
@@ -279,7 +285,40 @@ MULTI_LEVEL_VAE: tuple[Choice, ...] = (
         criteria=CLASS,
     ),
 )
-CHOICES = PRIMER + MIX_AND_MATCH + CONDITIONAL_VAE + MULTI_LEVEL_VAE
+STARTS = {f"{share:g}": {"explore": share} for share in (0.4, 0.7, 1.0)}
+AIR: tuple[Choice, ...] = (
+    Choice(
+        "air",
+        "start of exploration",
+        called="up to two digits",
+        base=air.EXPLORED,
+        before="0.7",
+        taken="0.7",
+        points=STARTS,
+        criteria=COUNTED,
+    ),
+    Choice(
+        "air",
+        "variance of the likelihood",
+        called="up to two digits",
+        base=air.EXPLORED,
+        before="0.15",
+        taken="0.15",
+        points={f"{variance:g}": {"variance": variance} for variance in (0.1, 0.15)},
+        criteria=COUNTED,
+    ),
+    Choice(
+        "air",
+        "scale of windows",
+        called="up to two digits",
+        base=air.EXPLORED,
+        before="2.2",
+        taken="2.2",
+        points={f"{scale:g}": {"where_mean": (scale, 0.0, 0.0)} for scale in (2.2, 2.6)},
+        criteria=COUNTED,
+    ),
+)
+CHOICES = PRIMER + MIX_AND_MATCH + CONDITIONAL_VAE + MULTI_LEVEL_VAE + AIR
 
 
 @dataclass(frozen=True)
@@ -347,11 +386,19 @@ def of_multi_level_vae(
     return found | {"bce": multi_level_vae.drawn_bce(model, validation, generator)}
 
 
+def of_air(model: nn.Module, config: air.Config, validation: Digits, seed: int) -> dict[str, float]:
+    """Chapter 05's counts, on scenes of validation digits that are the same for every seed."""
+    scenes = air.held_out(config, validation)
+    seen = count_log_probs(model.eval(), scenes.images).argmax(1)
+    return {"count_accuracy": accuracy(seen, scenes.labels), **confusion(seen, scenes.labels, config.model.steps)}
+
+
 MEASURES: dict[str, Callable[..., dict[str, float]]] = {
     "primer": of_primer,
     "mix-and-match": mix_and_match.evaluate,
     "conditional-vae": of_conditional_vae,
     "multi-level-vae": of_multi_level_vae,
+    "air": of_air,
 }
 
 

@@ -147,6 +147,7 @@ VARIANTS: dict[str, Config] = (
     | {
         "reproduction-std-1": ORIGINAL,
         "reproduction-std-0.1": but(ORIGINAL, noise_std=0.1),
+        "reproduction-std-1-800-epochs": but(ORIGINAL, epochs=800, table_iterations=0),
         "reproduction-short": but(ORIGINAL, epochs=RESTORED.epochs, table_iterations=0),
         "untrained": but(ORIGINAL, noise_std=0.1, epochs=0),
         "untrained-std-1": but(ORIGINAL, epochs=0),
@@ -156,6 +157,7 @@ VARIANTS: dict[str, Config] = (
         "paper": PAPER,
         # the reproduction's side remarks, where it matters as it ran and with the gradient
         "deterministic-class-cut": but(ORIGINAL, deterministic_class=True, epochs=RESTORED.epochs, table_iterations=0),
+        "deterministic-class-cut-400-epochs": but(ORIGINAL, deterministic_class=True, table_iterations=0),
         "deterministic-class": but(RESTORED, deterministic_class=True),
     }
     | {f"latent-{s}-{c}": but(WEIGHED, style_dim=s, class_dim=c) for s, c in LATENT_SIZES}

@@ -1,7 +1,7 @@
 """The book's models, one a file; AIR's three files stand side by side."""
 
 from latentbook.models.air import AIR, add_up, draw_counts
-from latentbook.models.air_objectives import concrete, exact, reinforce
+from latentbook.models.air_objectives import concrete, exact, leave_one_out, reinforce
 from latentbook.models.air_parts import EXACT, TUTORIAL, AIRConfig
 from latentbook.models.conditional_vae import (
     UNLABELLED,
@@ -56,6 +56,7 @@ __all__ = [
     "draw_counts",
     "draw_groups",
     "exact",
+    "leave_one_out",
     "place",
     "reinforce",
     "resampling",

@@ -22,7 +22,6 @@ from latentbook import checks
 from latentbook.data.digits import Batch, check_batch
 from latentbook.layers.distributions import (
     DiagonalGaussian,
-    count_posterior,
     standard_normal,
 )
 from latentbook.layers.spatial_transformer import (
@@ -30,7 +29,14 @@ from latentbook.layers.spatial_transformer import (
     image_to_window,
     paste_windows,
 )
-from latentbook.models.air_objectives import Steps, concrete, exact, reinforce
+from latentbook.models.air_objectives import (
+    Steps,
+    concrete,
+    count_log_probs,
+    exact,
+    patterns,
+    reinforce,
+)
 from latentbook.models.air_parts import (
     EDGE,
     EXACT,
@@ -52,6 +58,15 @@ class Path(NamedTuple):
     q: DiagonalGaussian  # of z, [batch, steps, 3 + what]
     z: Float[Tensor, "batch steps z"]  # as drawn; `AIR.place` bounds its scale
     crops: Float[Tensor, "batch steps 1 window window"]  # what each window sees
+
+    def in_order(self, order: Int[Tensor, "batch steps"]) -> Path:
+        """The same steps in another order, each scene's own."""
+        rows = torch.arange(len(order), device=order.device).unsqueeze(1)
+        mean, log_var = (part[rows, order] for part in (self.q.mean, self.q.log_var))
+        logits, z, crops = (
+            part[rows, order] for part in (self.logits, self.z, self.crops)
+        )
+        return Path(logits, DiagonalGaussian(mean, log_var), z, crops)
 
 
 class Inference(NamedTuple):
@@ -106,7 +121,7 @@ class AIR(nn.Module):
             "prior_mean": F.pad(torch.tensor(c.where_mean), (0, c.what_dim)),
             "prior_log_var": F.pad(torch.tensor(c.where_var).log(), (0, c.what_dim)),
             "presence_logit": presence_logit,
-            "count_prior": count_posterior(presence_logit.expand(c.steps)).exp(),
+            "count_prior": self.count_log_probs(presence_logit.expand(c.steps)).exp(),
         }.items():
             self.register_buffer(name, value, persistent=False)
 
@@ -120,6 +135,18 @@ class AIR(nn.Module):
         model.exploration}.
         """
         return linear(self.config.floor_steps, self.config.floor, 0.0)(step)
+
+    def exploring(self, step: int) -> float:
+        """The share of the count's posterior that is uniform at a training step; for
+        fit: arguments={"explore": model.exploring}.
+        """
+        return linear(self.config.floor_steps, self.config.explore, 0.0)(step)
+
+    def count_log_probs(
+        self, logits: Float[Tensor, "*batch steps"]
+    ) -> Float[Tensor, "*batch counts"]:
+        """log q(n), n = 0..steps, from the logits of presence."""
+        return count_log_probs(logits, self.config.stops)
 
     def place(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch z"]:
         """z, or where alone, with its scale in the configured range."""
@@ -149,7 +176,8 @@ class AIR(nn.Module):
             check_images(images, c.canvas, self.prior_mean.dtype),
             self.check_noise(noise, len(images)),
         )
-        projected = self.inference.of_image(images.flatten(1))
+        left = images.flatten(1)
+        projected = self.inference.of_image(left)
         z, state = (
             images.new_ones(len(images), 1 + self.z_dim),
             images.new_zeros(len(images), c.hidden_dim),
@@ -166,7 +194,12 @@ class AIR(nn.Module):
             )
             drawn = q.sample(eps)
             steps.append((logit.squeeze(1), q.mean, q.log_var, drawn, crop))
-            z = F.pad(self.place(drawn), (1, 0), value=1.0)  # presence, where, what
+            there = logit.sigmoid() if c.hears_presence else torch.ones_like(logit)
+            z = torch.cat((there, self.place(drawn)), 1)  # presence, where, what
+            if c.residual and len(steps) < c.steps:
+                where, what = z[:, None, 1:].split((3, c.what_dim), 2)
+                left = left - self.paint(where, what).flatten(1)
+                projected = self.inference.of_image(left)
         logits, mean, log_var, z, crops = (
             torch.stack(part, 1) for part in zip(*steps, strict=True)
         )
@@ -247,7 +280,11 @@ class AIR(nn.Module):
             path.logits,
             {"where": kl[..., :3].sum(2), "what": kl[..., 3:].sum(2)},
             lambda share: self.nll(images, canvases, share),
-            **{"prior_logit": self.presence_logit, **choices},
+            **{
+                "prior_logit": self.presence_logit,
+                "stops": self.config.stops,
+                **choices,
+            },
         )
 
     def loss(
@@ -255,6 +292,7 @@ class AIR(nn.Module):
         batch: Batch,
         *,
         floor: float = 0.0,
+        explore: float = 0.0,
         presence_prior: float | None = None,
         temperature: float | None = None,
         noise: Tensor | None = None,
@@ -264,9 +302,10 @@ class AIR(nn.Module):
         """The terms of the configured objective per scene, in nats and weighted: "nll",
         "kl_presence", "kl_where", "kl_what".
 
-        "reinforce" has "score" and "baseline" besides. `floor` of presence,
-        `presence_prior` and `temperature` may follow a schedule. noise: see attend;
-        uniform [batch, steps] in [0, 1): for the objectives that draw presence.
+        "reinforce" has "score" and "baseline" besides. `floor` of presence, `explore`
+        of the count, `presence_prior` and `temperature` may follow a schedule. noise:
+        see attend; uniform [batch, steps] in [0, 1): for the objectives that draw
+        presence.
         Raises ValueError for images, noise or numbers that do not fit.
         """
         checks.generator("generator", generator)
@@ -281,7 +320,8 @@ class AIR(nn.Module):
                 "presence_prior", presence_prior, 0, 1, open_low=True, open_high=True
             )
             prior["prior_logit"] = path.logits.new_tensor(share).logit()
-        steps = self.steps(images, path, kl_weight=c.kl_weight, floor=floor, **prior)
+        choices = {"kl_weight": c.kl_weight, "floor": floor, "explore": explore}
+        steps = self.steps(images, path, **choices, **prior)
         if c.objective == "exact":
             return exact(steps)
         if uniform is None:
@@ -342,7 +382,9 @@ class AIR(nn.Module):
             images,
             noise if generator is None else self.draw_noise(len(images), generator),
         )
-        log_q = count_posterior(path.logits)
+        log_q = self.count_log_probs(path.logits)
+        if not self.config.stops:  # the surest are those that are there
+            path = path.in_order(path.logits.argsort(1, descending=True))
         counts = (
             log_q.argmax(1)
             if generator is None
@@ -427,20 +469,21 @@ class AIR(nn.Module):
         mean of `samples` importance weights.
 
         A weight is that of one path summed over all counts, sum_n p(n) p(x, z_1..n) /
-        q(z_1..n), and so does not need q(n).
+        q(z_1..n), and so does not need q(n); without the stopping rule it sums over
+        all subsets.
         """
         images, samples = self.scenes_in_float(images), checks.count("samples", samples)
-        weights, log_prior = [], self.check_odds(count_prior).log()
+        rows = patterns(self.config.steps, self.config.stops).to(images)
+        counts = rows.sum(1).long()
+        # a count's odds, shared by its patterns
+        odds = self.check_odds(count_prior) / counts.bincount()
+        weights, log_prior = [], odds.log()[counts]
         for _ in range(samples):
             path = self.attend(images, self.draw_noise(len(images), generator))
-            ratio = (
-                (self.prior.log_prob(path.z) - path.q.log_prob(path.z)).sum(2).cumsum(1)
-            )
-            # [batch, counts]
+            ratio = (self.prior.log_prob(path.z) - path.q.log_prob(path.z)).sum(2)
+            # [batch, patterns]
             log_p = (
-                log_prior
-                + F.pad(ratio, (1, 0))
-                - self.steps(images, path).nll_of_counts()
+                log_prior + ratio @ rows.T - self.steps(images, path).nll_of_patterns()
             )
             weights.append(log_p.logsumexp(1))
         return torch.stack(weights).logsumexp(0) - math.log(samples) - self.constant()

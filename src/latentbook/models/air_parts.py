@@ -77,7 +77,17 @@ class AIRConfig:
     # presence starts in [floor, 1 - floor]:
     # else it saturates before windows are any good
     floor: float = 0.2
-    floor_steps: int = 1500  # over which that floor sinks to 0; the tutorial has none
+    # the count's posterior starts with this share uniform over the counts
+    explore: float = 0.0
+    # over which floor and exploration sink to 0; the tutorial has none
+    floor_steps: int = 1500
+    # presence ends at its first absence; False: every step has its own, for "exact"
+    stops: bool = True
+    # what the next step hears of this one's presence: 1, or its probability
+    hears_presence: bool = False
+    # what the recurrent network sees: the scene, or what the steps before left of it
+    # (the paper's Difference-AIR)
+    residual: bool = False
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -100,11 +110,13 @@ def check_config(c: AIRConfig) -> None:
     )
     checks.fields_fit(
         c,
-        at_least=dict.fromkeys(sizes, 1) | dict.fromkeys(("kl_weight", "floor"), 0),
+        at_least=dict.fromkeys(sizes, 1)
+        | dict.fromkeys(("kl_weight", "floor", "explore"), 0),
         above=dict.fromkeys(
             ("variance", "presence_prior", "where_var", "scale_range", "temperature"), 0
         ),
         below={"presence_prior": 1, "floor": 0.5},
+        at_most={"explore": 1},
         choices={
             "objective": OBJECTIVES,
             "output": OUTPUTS,
@@ -125,6 +137,10 @@ def check_config(c: AIRConfig) -> None:
             "scale_range must hold the first of where_mean",
         ),
         (log_vars[0] <= log_vars[1], "log_var_range must be (low, high)"),
+        (
+            c.stops or c.objective == "exact",
+            'without the stopping rule (stops=False) the objective must be "exact"',
+        ),
     ):
         if not fine:
             raise ValueError(f"{rule}, got {c}")

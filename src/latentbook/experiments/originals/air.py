@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 
 from latentbook.data.digits import Digits
 from latentbook.experiments.originals.mix_and_match import PilDigits
-from latentbook.layers.spatial_transformer import pseudo_inverse
 
 CANVAS, WINDOW = 50, 24
 
@@ -92,7 +91,9 @@ class PlainAIR(nn.Module):
             zero = torch.zeros(n)
             rows = [torch.stack([where[:, 0], zero, where[:, 1]], 1), torch.stack([zero, where[:, 0], where[:, 2]], 1)]
             affine = torch.stack(rows, 1)
-            mean, log_var = self.encoder(read(images, pseudo_inverse(affine), WINDOW).flatten(1)).chunk(2, 1)
+            back = torch.cat([torch.ones(n, 1), -where[:, 1:]], 1) / where[:, :1]
+            rows = [torch.stack([back[:, 0], zero, back[:, 1]], 1), torch.stack([zero, back[:, 0], back[:, 2]], 1)]
+            mean, log_var = self.encoder(read(images, torch.stack(rows, 1), WINDOW).flatten(1)).chunk(2, 1)
             q_what = torch.distributions.Normal(mean, torch.exp(0.5 * log_var))
             what = q_what.rsample()
             drawn = torch.sigmoid(self.decoder(what) - 3).view(n, 1, WINDOW, WINDOW)
