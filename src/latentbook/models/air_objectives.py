@@ -199,8 +199,8 @@ def leave_one_out(
     steps: Steps, uniform: Float[Tensor, "draws batch steps"]
 ) -> dict[str, Float[Tensor, " batch"]]:
     """Several counts drawn for each scene, each draw's baseline the mean cost of the
-    others (Kool et al., 2019, section 3.1): no network predicts it, and all draws share
-    one path.
+    others (Kool et al., 2019, "Buy 4 REINFORCE samples, get a baseline for free!"): no
+    network predicts it, and all draws share one path.
 
     Terms as those of `reinforce`, means over the draws.
     Raises ValueError for fewer than two draws, and where shapes do not agree.
