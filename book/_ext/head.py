@@ -17,6 +17,8 @@ import plain
 from docutils import nodes
 from folding import SWITCH, has_folds
 
+from latentbook.authoring.notebooks import COMPANION
+
 WORDS_A_MINUTE = 220
 PREVIEW = (1200, 630)  # width and height in pixels that link previews are cut to
 MARGIN = 40
@@ -81,16 +83,23 @@ def skip_links(live: list[str]) -> str:
     return "".join(links)
 
 
+def shown_by(notebook: Path) -> bytes | None:
+    """The first picture among a notebook's outputs, or drawn in one, as PNG."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    stills = ("".join(data["image/png"]) for data in outputs if "image/png" in data)
+    drawn = (EMBEDDED.search("".join(data.get("image/svg+xml", ""))) for data in outputs)
+    png = next(stills, None) or next((found[1] for found in drawn if found), None)
+    return base64.b64decode(png) if png else None
+
+
 def first_picture(app, docname: str, doctree) -> bytes | None:
-    """The first still or picture of a page as PNG; of a notebook, the first output or what is drawn in one."""
+    """The first still or picture of a page as PNG; a companion that has only plots shows its chapter's."""
     source = Path(app.env.doc2path(docname))
     if source.suffix == ".ipynb":
-        cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
-        outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
-        stills = ("".join(data["image/png"]) for data in outputs if "image/png" in data)
-        drawn = (EMBEDDED.search("".join(data.get("image/svg+xml", ""))) for data in outputs)
-        if png := next(stills, None) or next((found[1] for found in drawn if found), None):
-            return base64.b64decode(png)
+        chapter = source.with_stem(source.stem.removesuffix(COMPANION))
+        if png := shown_by(source) or (shown_by(chapter) if chapter != source and chapter.is_file() else None):
+            return png
     for node in doctree.findall(lambda n: isinstance(n, (nodes.raw, nodes.image))):
         if isinstance(node, nodes.raw) and (still := STILL.search(node.astext())):
             return base64.b64decode(still[1])

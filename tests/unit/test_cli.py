@@ -300,7 +300,10 @@ def test_settings(text, found):
             ["weights", "mix-and-match", "--device", "tpu9"],
             "--device must be one that torch can use here, such as cpu, got 'tpu9'",
         ),
-        (["choices", "air"], "no experiment air here; there are: primer, mix-and-match"),
+        (
+            ["choices", "spatial-transformer"],
+            "no experiment spatial-transformer here; there are: primer, mix-and-match",
+        ),
         (["choices", "--offline"], "--offline needs --results DIR, a folder other than the book's own"),
         (["choices", "--results", "file"], "file is a file): name another place, or make this one writable"),
         (["choices", "primer", "--results", "x", "--device", "tpu9"], "--device must be one that torch can use here"),
